@@ -1,0 +1,83 @@
+"""An Artifact together with the way it is run. Parity verdicts and benchmark rows belong to Candidates."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from peregrine import catalog, host
+from peregrine.artifact import Artifact
+from peregrine.errors import UsageError
+
+if TYPE_CHECKING:
+    from peregrine.runtimes.base import Runtime
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to run one Artifact.
+
+    Attributes:
+        artifact: the Artifact's folder.
+        runtime: key of the catalogue's runtimes.
+        provider: the backend inside the runtime that must really run, `cpu` or `cuda`; asserted after opening.
+        precision: the precision that runs, which a hint may lower below the file's: `fp32`, `bf16`, `fp16`, `int8`.
+        threads: compute threads.
+        batch: a static batch size, or None where any batch is taken.
+    """
+
+    artifact: Path
+    format: str
+    runtime: str
+    provider: str = "cpu"
+    precision: str = "fp32"
+    threads: int = 1
+    batch: int | None = None
+
+    @property
+    def key(self) -> str:
+        """What tells it from others of the same run, in tables and JSON: `onnx@onnxruntime`."""
+        return f"{self.format}@{self.runtime}"
+
+    def open(self) -> "Runtime":
+        """Verify the Artifact, load it with its library and return the opened `Runtime`.
+
+        Raises:
+            DamagedFile: the Artifact is not what its manifest says.
+            MissingDependency: the runtime's library is not installed.
+        """
+        runtime: Runtime = catalog.load("runtime", self.runtime)(self, Artifact.open(self.artifact))
+        return runtime
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values, for requests to workers and for reports."""
+        return {**asdict(self), "artifact": str(self.artifact)}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "Candidate":
+        return cls(**{**content, "artifact": Path(content["artifact"])})
+
+
+def candidates(artifact: Artifact) -> Iterator[Candidate]:
+    """All ways to run an Artifact here, the default first."""
+    for runtime in artifact.format.runtimes:
+        yield Candidate(
+            artifact=artifact.path,
+            format=artifact.manifest.format,
+            runtime=runtime,
+            precision=artifact.manifest.precision,
+            threads=host.threads(),
+        )
+
+
+def default_candidate(artifact: Artifact, runtime: str | None = None) -> Candidate:
+    """The way an Artifact is run unless asked otherwise, or with the named runtime.
+
+    Raises:
+        UsageError: the runtime does not open this format.
+    """
+    for candidate in candidates(artifact):
+        if runtime in (None, candidate.runtime):
+            return candidate
+    opens = ", ".join(artifact.format.runtimes)
+    raise UsageError(f"a {artifact.manifest.format} artifact is opened by {opens}; got {runtime!r}")

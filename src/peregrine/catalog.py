@@ -1,0 +1,99 @@
+"""The one table of everything that can be plugged in, and the one place that imports by name.
+
+A newcomer adds a file and a line here. Nothing registers itself on import, so nothing heavy is imported before it is
+asked for: each entry is `module:attribute`, resolved by `load`.
+"""
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+from peregrine.errors import MissingDependency, UsageError, suggestion
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a piece lives, which pip extra brings its libraries, and one line for the listings."""
+
+    target: str
+    extra: str = ""
+    summary: str = ""
+
+
+CATALOG: dict[str, dict[str, Entry]] = {
+    "source": {
+        "digits": Entry("peregrine.data.digits:load", summary="1,797 scanned digits, 8×8 grey, offline"),
+        "cifar10": Entry("peregrine.data.cifar:load_cifar10", summary="60,000 photos 32×32, 10 classes"),
+        "cifar100": Entry("peregrine.data.cifar:load_cifar100", summary="60,000 photos 32×32, 100 classes"),
+        "folder": Entry("peregrine.data.folder:load", summary="a folder per class, or train/ and test/ of them"),
+    },
+    "engine": {
+        "tensorflow": Entry("peregrine.engines.tensorflow.engine:TensorFlowEngine", "tensorflow"),
+        "pytorch": Entry("peregrine.engines.pytorch.engine:PyTorchEngine", "torch"),
+    },
+    # engine/model -> a module with `Options` and `build`
+    "model": {
+        "tensorflow/cnn": Entry(
+            "peregrine.engines.tensorflow.models.cnn", "tensorflow", "the classic Keras CNN, three convolutions"
+        ),
+        "pytorch/sprint": Entry(
+            "peregrine.engines.pytorch.models.sprint", "torch", "whitening and six convolutions, built for speed"
+        ),
+    },
+    # source format _to_ target format, with _ for -
+    "edge": {
+        "keras_to_onnx": Entry("peregrine.export.keras_to_onnx:convert", "tensorflow"),
+        "torch_to_onnx": Entry("peregrine.export.torch_to_onnx:convert", "torch"),
+    },
+    "runtime": {
+        "fake": Entry("peregrine.runtimes.fake:FakeRuntime", summary="a test double with a fixed answer"),
+        "keras": Entry("peregrine.runtimes.keras:KerasRuntime", "tensorflow", "Keras on TensorFlow"),
+        "torch": Entry("peregrine.runtimes.torch:TorchRuntime", "torch", "PyTorch eager"),
+        "onnxruntime": Entry("peregrine.runtimes.onnxruntime:OnnxRuntime", summary="ONNX Runtime"),
+    },
+    # what a worker process can be asked to do
+    "task": {
+        "convert": Entry("peregrine.export.base:convert_task"),
+        "predict": Entry("peregrine.runtimes.base:predict_task"),
+        "measure": Entry("peregrine.stages.benchmarking:measure_task"),
+    },
+    "stage": {
+        "train": Entry("peregrine.stages.training:train"),
+        "evaluate": Entry("peregrine.stages.evaluating:evaluate"),
+        "export": Entry("peregrine.stages.exporting:export"),
+        "benchmark": Entry("peregrine.stages.benchmarking:benchmark"),
+        "predict": Entry("peregrine.stages.predicting:predict"),
+        "report": Entry("peregrine.stages.reporting:report"),
+        "run": Entry("peregrine.stages.pipeline:run"),
+    },
+}
+
+
+def find(kind: str, key: str) -> Entry:
+    """Look an entry up; an unknown key is a `UsageError` that lists the known ones."""
+    entries = CATALOG[kind]
+    if key not in entries:
+        raise UsageError(f"unknown {kind} {key!r}{suggestion(key, entries)}; known: {', '.join(entries)}")
+    return entries[key]
+
+
+def load(kind: str, key: str) -> Any:
+    """Import and return what an entry names: a module, or an attribute of one.
+
+    Raises:
+        UsageError: the key is unknown.
+        MissingDependency: a library that the piece needs is not installed; the message names the extra.
+    """
+    entry = find(kind, key)
+    module, _, attribute = entry.target.partition(":")
+    try:
+        loaded = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.partition(".")[0] == "peregrine":
+            raise
+        extra = entry.extra or "cpu"
+        raise MissingDependency(
+            f"{kind} {key} needs the library {error.name.partition('.')[0]!r}, which is not installed; "
+            f"run: pip install 'peregrine[{extra}]'"
+        ) from error
+    return getattr(loaded, attribute) if attribute else loaded

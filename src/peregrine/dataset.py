@@ -1,0 +1,162 @@
+"""Labelled images in memory or memory-mapped: `Dataset`, and the three `Splits` that a run works with."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from peregrine.errors import DataError
+
+Images = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images with one label each.
+
+    Attributes:
+        images: uint8 `(N, H, W, 3)` RGB, an `ndarray` or a `memmap`.
+        labels: int64 `(N,)`, each an index into `class_names`.
+        ids: `(N,)` strings that name each image to a person: a file, or `test/17`.
+        class_names: one name per class. Data meets a model by these names, never by index.
+    """
+
+    images: Images
+    labels: Labels
+    ids: npt.NDArray[np.str_]
+    class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        images, labels = self.images, self.labels
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+            raise DataError(f"images are uint8 (N, H, W, 3); got {images.dtype} {images.shape}")
+        if labels.dtype != np.int64 or labels.shape != images.shape[:1] or self.ids.shape != labels.shape:
+            raise DataError(
+                f"labels are int64 (N,) and ids (N,), one for each of {len(images)} images; "
+                f"got labels {labels.dtype} {labels.shape} and ids {self.ids.shape}"
+            )
+        if len(set(self.class_names)) != len(self.class_names):
+            raise DataError(f"class names differ from each other; got {', '.join(self.class_names)}")
+        if len(labels) and not (labels.min() >= 0 and labels.max() < len(self.class_names)):
+            raise DataError(f"labels are 0 to {len(self.class_names) - 1}; got {labels.min()} to {labels.max()}")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.images.shape[1], self.images.shape[2]
+
+    @cached_property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """Images per class, `(C,)`."""
+        return np.bincount(self.labels, minlength=len(self.class_names)).astype(np.int64)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the sorted hashes of (class name, shape, pixels) of every image.
+
+        The same images have the same fingerprint whatever file format they came from and in whatever order.
+        """
+        shape = np.asarray(self.images.shape[1:], np.int64).tobytes()
+        prefixes = [hashlib.sha256(name.encode() + b"\0" + shape) for name in self.class_names]
+        digests = []
+        for image, label in zip(self.images, self.labels, strict=True):
+            digest = prefixes[label].copy()
+            digest.update(np.ascontiguousarray(image))
+            digests.append(digest.digest())
+        return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
+
+    def subset(self, indices: npt.ArrayLike) -> "Dataset":
+        """The images at `indices`, in that order."""
+        chosen = np.asarray(indices, np.intp)
+        return replace(self, images=self.images[chosen], labels=self.labels[chosen], ids=self.ids[chosen])
+
+    def in_class_order(self, class_names: Sequence[str]) -> "Dataset":
+        """The same images with labels that index `class_names`, the order that a model was trained with.
+
+        Raises:
+            DataError: a class of this data set is unknown to the model.
+        """
+        wanted = tuple(class_names)
+        if wanted == self.class_names:
+            return self
+        unknown = [name for name in self.class_names if name not in wanted]
+        if unknown:
+            raise DataError(
+                f"the model knows the classes {', '.join(wanted)}; the data has others: {', '.join(unknown)}"
+            )
+        order = np.array([wanted.index(name) for name in self.class_names], np.int64)
+        return replace(self, labels=order[self.labels], class_names=wanted)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The three parts of a data set, each with its own job: train fits, validation chooses, test judges.
+
+    Attributes:
+        train: what is trained on.
+        validation: what every choice is made on; None when nothing may be chosen.
+        test: what the final verdict is taken on, once.
+        source: what the user named, `cifar10` or a folder; written into the run, so that later verbs find the data.
+    """
+
+    train: Dataset
+    validation: Dataset | None
+    test: Dataset
+    source: str = "memory"
+    notes: tuple[str, ...] = field(default=())  # what a person should know: files left out, a split that was made
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.train.class_names
+
+    def part(self, name: str) -> Dataset:
+        """`train`, `validation` or `test`.
+
+        Raises:
+            DataError: there is no such part.
+        """
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        part = parts.get(name)
+        if part is None:
+            present = ", ".join(key for key, value in parts.items() if value is not None)
+            raise DataError(f"this data has the splits {present}; got {name!r}")
+        return part
+
+
+def stratified_split(labels: Labels, fraction: float, seed: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Indices of the larger and the smaller part, both sorted, with `fraction` of every class in the smaller.
+
+    A class with two images or more has at least one on each side.
+    """
+    generator = np.random.default_rng(seed)
+    small = []
+    for label in np.unique(labels):
+        members = generator.permutation(np.flatnonzero(labels == label))
+        count = min(max(round(len(members) * fraction), 1), len(members) - 1)
+        small.append(members[:count])
+    chosen = np.sort(np.concatenate(small)) if small else np.empty(0, np.intp)
+    return np.setdiff1d(np.arange(len(labels)), chosen), chosen
+
+
+def channel_statistics(images: Images) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each RGB channel over all pixels, in 0..255.
+
+    Exact, in one pass over histograms, so a memory-mapped store is read once and nothing is converted to float.
+    """
+    counts = np.zeros((3, 256), np.int64)
+    for start in range(0, len(images), 4096):
+        block = images[start : start + 4096]
+        for channel in range(3):
+            counts[channel] += np.bincount(block[..., channel].ravel(), minlength=256)
+    values = np.arange(256, dtype=np.float64)
+    total = counts.sum(1)
+    mean = counts @ values / total
+    variance = counts @ values**2 / total - mean**2
+    return mean.tolist(), np.sqrt(np.maximum(variance, 0)).tolist()

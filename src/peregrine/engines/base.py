@@ -1,0 +1,113 @@
+"""What every engine does: resolve a recipe, train, and hand back a float32 model.
+
+The stage `training` owns the order of things; an engine owns the numbers. Both engines share the epoch's end
+(`history.py`), the resume states (`resume.py`) and the event files (`events.py`), so that they mean the same.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from peregrine.dataset import Dataset, Images
+from peregrine.recipe import Recipe
+from peregrine.rundir import RunDirectory
+from peregrine.signals import StopRequest
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """Everything that a training run is given.
+
+    Attributes:
+        recipe: resolved by `Engine.resolve`.
+        validation: what epochs are judged on; None when nothing may be chosen.
+        run: where checkpoints and logs go; locked by the caller.
+        resume: go on from the newest resume state, if there is one.
+        stop: looked at between two steps; when set, the engine saves a resume state and raises `Interrupted`.
+    """
+
+    recipe: Recipe
+    train: Dataset
+    validation: Dataset | None
+    run: RunDirectory
+    resume: bool
+    stop: StopRequest
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What came out of training, beside the checkpoints.
+
+    Attributes:
+        recipe: with what the engine decided by a probe (precision), so that running it again is the same run.
+        precision: what the steps ran in: `fp32` or `bf16`.
+        training_seconds: the loop and its augmentation alone, summed over resumed parts.
+        other_seconds: what is not training, by name: `compilation`, `validation`, `preparation`.
+        images: training images that went through the steps, over all epochs.
+        history: one row per finished epoch, see `history.EpochRow`.
+        best_epoch: epoch of the best checkpoint, counted from 1; the last where nothing is chosen.
+        checkpoint: the checkpoint that becomes the ancestor.
+    """
+
+    recipe: Recipe
+    precision: str
+    training_seconds: float
+    other_seconds: dict[str, float]
+    images: int
+    history: list[dict[str, Any]]
+    best_epoch: int
+    checkpoint: Path
+    stopped_early: bool = False
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+class TrainedModel(Protocol):
+    """A float32 model, rebuilt from a checkpoint."""
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights, trained or not."""
+        ...
+
+    def logits(self, images: Images) -> npt.NDArray[np.float32]:
+        """uint8 `(N, H, W, 3)` to float32 `(N, C)`, in inference mode, in batches of its own choice."""
+        ...
+
+    def save(self, folder: Path, temperature: float) -> None:
+        """Write the ancestor's file into `folder`: preprocessing, network, `logits / temperature` and softmax."""
+        ...
+
+
+class Engine(Protocol):
+    """One training library behind Peregrine's verbs.
+
+    Attributes:
+        format: name of the ancestor's format, `keras` or `torch`.
+    """
+
+    format: str
+
+    def resolve(self, recipe: Recipe, train: Dataset) -> Recipe:
+        """Check what only the engine can check, and fill in the model's options. Writes nothing.
+
+        Raises:
+            RecipeError: a key asks for something that this engine, model or data cannot do.
+        """
+        ...
+
+    def train(self, job: TrainingJob) -> TrainingResult:
+        """Train to the end of the recipe.
+
+        Raises:
+            TrainingDiverged: the loss became NaN or infinite.
+            Interrupted: `job.stop` was set; a resume state is saved.
+            MachineError: memory ran out; the message names the batch size.
+        """
+        ...
+
+    def restore(self, recipe: Recipe, checkpoint: Path, class_count: int) -> TrainedModel:
+        """Build the float32 model from a checkpoint that `train` wrote."""
+        ...

@@ -1,0 +1,102 @@
+"""The end of an epoch, the same for both engines: history, CSV, best epoch, early stopping."""
+
+import csv
+import io
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from peregrine import files
+from peregrine.errors import TrainingDiverged
+from peregrine.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class EpochRow:
+    """One epoch in numbers; `epoch` counts from 1, accuracies are fractions.
+
+    `accuracy` and `loss` are running means over the epoch's training steps, on augmented images. The validation
+    columns are None where nothing is chosen.
+    """
+
+    epoch: int
+    loss: float
+    accuracy: float
+    val_loss: float | None
+    val_accuracy: float | None
+    learning_rate: float
+    seconds: float
+    images_per_s: float
+
+
+@dataclass
+class History:
+    """The rows so far and what follows from them. Part of every resume state, so nothing repeats and nothing lacks.
+
+    Attributes:
+        patience: epochs without a better validation loss after which training ends; 0 never.
+        chooses: whether the validation columns may decide anything; not when they were taken on the test split.
+    """
+
+    patience: int = 0
+    rows: list[EpochRow] = field(default_factory=list)
+    chooses: bool = True
+
+    def add(self, row: EpochRow) -> None:
+        """Append a finished epoch."""
+        self.rows.append(row)
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch with the best validation accuracy, the lower loss between equals; the last where none chooses."""
+        judged = [row for row in self.rows if row.val_accuracy is not None and row.val_loss is not None]
+        if not judged or not self.chooses:
+            return len(self.rows)
+        return max(judged, key=lambda row: (row.val_accuracy, -(row.val_loss or 0.0), -row.epoch)).epoch
+
+    @property
+    def is_best(self) -> bool:
+        """Whether the newest epoch is the best so far."""
+        return bool(self.rows) and self.best_epoch == self.rows[-1].epoch
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether the validation loss has not become better for `patience` epochs."""
+        losses = [row.val_loss for row in self.rows if row.val_loss is not None]
+        if not self.patience or not losses or not self.chooses:
+            return False
+        return len(losses) - 1 - losses.index(min(losses)) >= self.patience
+
+    def to_list(self) -> list[dict[str, Any]]:
+        return [asdict(row) for row in self.rows]
+
+    @classmethod
+    def of(cls, recipe: Recipe, rows: list[dict[str, Any]] | None = None) -> "History":
+        """The history of a run with this recipe: empty, or the `rows` that `to_list` gave before."""
+        return cls(
+            patience=recipe.callbacks.early_stopping_patience,
+            rows=[EpochRow(**row) for row in rows or []],
+            chooses=recipe.validation not in ("none", "test"),
+        )
+
+    def write_csv(self, path: Path) -> None:
+        """Write all rows, atomically, so that a killed and resumed run has each epoch exactly once."""
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, list(EpochRow.__dataclass_fields__), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.to_list())
+        files.write_text(path, buffer.getvalue())
+
+
+def check_loss(loss: float, epoch: int, step: int) -> None:
+    """Stop a run whose loss is no number any more.
+
+    Raises:
+        TrainingDiverged: names the epoch and the step, both counted from 1.
+    """
+    if not math.isfinite(loss):
+        raise TrainingDiverged(
+            f"the loss became {loss} in epoch {epoch}, step {step}; lower the learning rate "
+            "(--set optimizer.learning_rate=…) or train in fp32 (--set precision=fp32)"
+        )

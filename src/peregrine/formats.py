@@ -1,0 +1,41 @@
+"""The formats an Artifact can have: name, file, precision, and the runtimes that open it."""
+
+from dataclasses import dataclass
+
+from peregrine.errors import UsageError, suggestion
+
+
+@dataclass(frozen=True)
+class Format:
+    """One way to store a model.
+
+    Attributes:
+        name: what the user types, `onnx-int8`.
+        file: fixed name of the model's file or folder inside the Artifact.
+        precision: what the weights and activations are stored in: `fp32`, `fp16` or `int8`.
+        runtimes: keys of the catalogue's runtimes that open it, the default first.
+        summary: one line for `peregrine formats`.
+    """
+
+    name: str
+    file: str
+    precision: str
+    runtimes: tuple[str, ...]
+    summary: str
+
+
+FORMATS = {
+    format.name: format
+    for format in (
+        Format("keras", "model.keras", "fp32", ("keras",), "Keras model, what the TensorFlow engine trains"),
+        Format("torch", "model.safetensors", "fp32", ("torch",), "PyTorch weights, what the PyTorch engine trains"),
+        Format("onnx", "model.onnx", "fp32", ("onnxruntime",), "ONNX, for ONNX Runtime and most other runtimes"),
+    )
+}
+
+
+def find_format(name: str) -> Format:
+    """Look a format up by name; an unknown one is a `UsageError` with a suggestion."""
+    if name in FORMATS:
+        return FORMATS[name]
+    raise UsageError(f"a format is one of {', '.join(FORMATS)}; got {name!r}{suggestion(name, FORMATS)}")

@@ -1,0 +1,143 @@
+"""What is said of a classifier: accuracy and its interval, per-class figures, calibration, temperature."""
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from peregrine.dataset import Labels
+
+Floats = npt.NDArray[np.floating[Any]]
+CALIBRATION_BINS = 15
+
+
+def evaluate(probabilities: Floats, labels: Labels, class_names: tuple[str, ...]) -> dict[str, Any]:
+    """All figures of one split as plain values.
+
+    Args:
+        probabilities: `(N, C)`, N ≥ 1.
+        labels: int64 `(N,)`.
+
+    Returns:
+        `accuracy` and its 95% `accuracy_interval` (Wilson), `top3_accuracy` (top-min(3, C)), `balanced_accuracy`,
+        `macro_f1`, `loss` (mean negative log-likelihood, nats), `ece`, `per_class` (precision, recall, f1, images; by
+        class name), `confusion_matrix` (rows are true classes), `reliability` (the bins behind `ece`), `images`.
+    """
+    classes = len(class_names)
+    predicted = probabilities.argmax(1)
+    confusion = np.zeros((classes, classes), np.int64)
+    np.add.at(confusion, (labels, predicted), 1)
+    hits = np.diag(confusion).astype(float)
+    support, claimed = confusion.sum(1), confusion.sum(0)
+    recall = _divide(hits, support)
+    precision = _divide(hits, claimed)
+    f1 = _divide(2 * hits, support + claimed)
+    present = support > 0
+    correct = int(hits.sum())
+    reliability = reliability_bins(probabilities, labels)
+    return {
+        "images": len(labels),
+        "accuracy": correct / len(labels),
+        "accuracy_interval": list(wilson_interval(correct, len(labels))),
+        "top3_accuracy": top_k_accuracy(probabilities, labels, 3),
+        "balanced_accuracy": float(recall[present].mean()),
+        "macro_f1": float(f1[present].mean()),
+        "loss": log_loss(probabilities, labels),
+        "ece": float(sum(bin["share"] * abs(bin["accuracy"] - bin["confidence"]) for bin in reliability)),
+        "per_class": {
+            name: {
+                "precision": float(precision[index]),
+                "recall": float(recall[index]),
+                "f1": float(f1[index]),
+                "images": int(support[index]),
+            }
+            for index, name in enumerate(class_names)
+        },
+        "confusion_matrix": confusion.tolist(),
+        "reliability": reliability,
+    }
+
+
+def top_k_accuracy(probabilities: Floats, labels: Labels, k: int) -> float:
+    """Share of images whose true class is among the `min(k, C)` most likely ones."""
+    k = min(k, probabilities.shape[1])
+    top = np.argpartition(probabilities, -k, axis=1)[:, -k:]
+    return float((top == labels[:, None]).any(1).mean())
+
+
+def log_loss(probabilities: Floats, labels: Labels) -> float:
+    """Mean negative log-likelihood in nats; a probability of zero counts as the smallest float32."""
+    chosen = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    return float(-np.log(np.maximum(chosen, np.finfo(np.float32).tiny)).mean())
+
+
+def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
+    """95% interval of a proportion that stays inside 0..1 and is right for few trials and for rates near 1.
+
+    Source: E. B. Wilson, JASA 22 (1927); recommended by Brown, Cai and DasGupta, Statistical Science 16 (2001).
+    """
+    z = 1.959964
+    rate = successes / trials
+    centre = (rate + z * z / (2 * trials)) / (1 + z * z / trials)
+    half = z * math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials)) / (1 + z * z / trials)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def reliability_bins(probabilities: Floats, labels: Labels) -> list[dict[str, float]]:
+    """Bins of equal width over the confidence: its mean, the accuracy, and the share of images; empty ones left out.
+
+    Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, section 2 (15 bins).
+    """
+    confidence = probabilities.max(1)
+    correct = probabilities.argmax(1) == labels
+    index = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    return [
+        {
+            "confidence": float(confidence[inside].mean()),
+            "accuracy": float(correct[inside].mean()),
+            "share": float(inside.mean()),
+        }
+        for inside in (index == number for number in range(CALIBRATION_BINS))
+        if inside.any()
+    ]
+
+
+def fit_temperature(logits: Floats, labels: Labels) -> float:
+    """The temperature that minimises the log-loss of `softmax(logits / temperature)`, within 0.05 to 20.
+
+    The loss is convex in the inverse temperature, so a golden-section search over its logarithm finds the minimum.
+
+    Source: Guo et al., ICML 2017, section 4.2.
+    """
+    shifted = logits.astype(np.float64)
+    low, high = math.log(0.05), math.log(20.0)
+    ratio = (math.sqrt(5) - 1) / 2
+
+    def loss(log_temperature: float) -> float:
+        return log_loss(softmax(shifted / math.exp(log_temperature)), labels)
+
+    while high - low > 1e-4:
+        left, right = high - ratio * (high - low), low + ratio * (high - low)
+        low, high = (low, right) if loss(left) < loss(right) else (left, high)
+    return math.exp((low + high) / 2)
+
+
+def softmax(logits: Floats) -> Floats:
+    """Row-wise softmax, shifted so that it cannot overflow."""
+    exponents = np.exp(logits - logits.max(1, keepdims=True))
+    result: Floats = exponents / exponents.sum(1, keepdims=True)
+    return result
+
+
+def paired_interval(difference: Floats) -> tuple[float, float]:
+    """95% interval of the mean of paired differences `(N,)`, one per image, by the normal approximation."""
+    mean = float(difference.mean())
+    half = 1.959964 * float(difference.std(ddof=1)) / math.sqrt(len(difference)) if len(difference) > 1 else math.inf
+    return mean - half, mean + half
+
+
+def _divide(numerator: Floats, denominator: npt.NDArray[Any]) -> Floats:
+    """Element-wise quotient, 0 where the denominator is 0."""
+    quotient: Floats = np.divide(numerator, denominator, out=np.zeros(len(numerator)), where=denominator > 0)
+    return quotient

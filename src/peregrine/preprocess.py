@@ -1,0 +1,109 @@
+"""From a file to the pixels that a model sees: the one place where that happens.
+
+Used when a data set is prepared, by `predict` and by `serve`. Everything that depends on the file is here (decode,
+orientation, colour, size); everything that depends on the model (scale, mean, layout) is inside the model's graph.
+"""
+
+import io
+import warnings
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+from pydantic import BaseModel, ConfigDict
+
+from peregrine.dataset import Images
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+MAX_PIXELS = 64_000_000  # larger than any camera's photo; a decompression bomb announces more
+
+
+class BadImage(ValueError):
+    """An image that cannot be used; the message is the reason alone, because the caller knows the file's name."""
+
+
+class Preprocess(BaseModel):
+    """How a file becomes the input of a model; stands in every manifest.
+
+    Attributes:
+        size: side of the square result in pixels.
+        resize: `crop` scales the shorter side to `size` and keeps the centre; `pad` scales the longer side and fills
+            up with black.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    size: int
+    resize: Literal["crop", "pad"] = "crop"
+
+    def __call__(self, source: bytes | Path) -> Images:
+        """Decode and fit: uint8 `(size, size, 3)`.
+
+        Raises:
+            BadImage: the source is no usable image; the message says why.
+        """
+        return self.fit(decode(source))
+
+    def fit(self, image: Image.Image) -> Images:
+        """Resize an RGB image with antialiased bicubic and crop or pad it: uint8 `(size, size, 3)`."""
+        if image.size != (self.size, self.size):
+            method = Image.Resampling.BICUBIC
+            square = (self.size, self.size)
+            if self.resize == "crop":
+                image = ImageOps.fit(image, square, method)
+            else:
+                image = ImageOps.pad(image, square, method, color=(0, 0, 0))
+        return np.asarray(image, np.uint8)
+
+    def fit_array(self, images: Images) -> Images:
+        """`fit` for images that are already pixels: uint8 `(N, H, W, 3)` to `(N, size, size, 3)`."""
+        if images.shape[1:3] == (self.size, self.size):
+            return images
+        return (
+            np.stack([self.fit(Image.fromarray(image)) for image in images])
+            if len(images)
+            else (np.empty((0, self.size, self.size, 3), np.uint8))
+        )
+
+
+def decode(source: bytes | Path) -> Image.Image:
+    """Decode an image file to 8-bit RGB, upright.
+
+    EXIF orientation is applied; grey, palette and CMYK become RGB; transparency is laid over white; 16-bit grey keeps
+    its upper eight bits; of an animation the first frame counts.
+
+    Raises:
+        BadImage: unreadable, truncated, too large, or not one of JPEG, PNG, WEBP and BMP.
+    """
+    data = source.read_bytes() if isinstance(source, Path) else source
+    if not data:
+        raise BadImage("the file is empty")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # Pillow warns of bombs and of damaged metadata
+            warnings.simplefilter("ignore", DeprecationWarning)
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise BadImage(f"{image.width}×{image.height} pixels are more than {MAX_PIXELS:,}")
+                image.load()
+                return _to_rgb(ImageOps.exif_transpose(image))
+    except BadImage:
+        raise
+    except UnidentifiedImageError:
+        raise BadImage(f"not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image") from None
+    except Image.DecompressionBombError:
+        raise BadImage(f"more than {MAX_PIXELS:,} pixels") from None
+    except (OSError, ValueError, SyntaxError, EOFError, Warning, IndexError, OverflowError, MemoryError) as error:
+        # Pillow's decoders raise all of these on damaged input
+        raise BadImage(f"damaged: {error}") from None
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16-bit grey PNG: `convert` would clip at 255 instead of scaling
+        image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        background = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(background, image)
+    return image.convert("RGB")

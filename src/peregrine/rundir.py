@@ -1,0 +1,225 @@
+"""One run on disk: `RunDirectory`, the only place that knows the layout. See the README for a picture of it."""
+
+import contextlib
+import os
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from peregrine import files, host
+from peregrine.artifact import Artifact
+from peregrine.errors import DamagedFile, Interrupted, PeregrineError, UsageError, machine_error
+from peregrine.recipe import Recipe, load_recipe, write_recipe
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """A run's folder. Get one from `create` or `open`."""
+
+    path: Path
+
+    # ---- layout -------------------------------------------------------------------------------------------------
+
+    @property
+    def recipe_path(self) -> Path:
+        return self.path / "recipe.toml"
+
+    @property
+    def checkpoints(self) -> Path:
+        """`best_model.*`, `latest_model.*` and `resume/`."""
+        return self.path / "checkpoints"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    @property
+    def results(self) -> Path:
+        return self.path / "results"
+
+    @property
+    def report_path(self) -> Path:
+        return self.path / "report.html"
+
+    def artifact_path(self, format: str) -> Path:
+        return self.path / "artifacts" / format
+
+    # ---- life ---------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def create(cls, path: Path, recipe: Recipe, data: dict[str, Any]) -> "RunDirectory":
+        """Make a new run, with its resolved recipe and what it was given as data.
+
+        Raises:
+            UsageError: the folder exists and is not empty.
+            MachineError: it cannot be written.
+        """
+        check_free(path)
+        run = cls(path)
+        try:
+            for folder in (run.checkpoints, run.logs, run.results, run.path / "artifacts"):
+                folder.mkdir(parents=True, exist_ok=True)
+            write_recipe(recipe, run.recipe_path)
+            content = {
+                "schema": 1,
+                "name": path.name,
+                "status": "created",
+                "created": now(),
+                "data": data,
+                "host": host.describe(),
+                "versions": host.versions(),
+                "verbs": [],
+            }
+            files.write_json(path / "run.json", content)
+        except OSError as error:
+            raise machine_error(error, path) from error
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> "RunDirectory":
+        """Open an existing run.
+
+        Raises:
+            UsageError: there is none at `path`.
+        """
+        folder = Path(path)
+        if not (folder / "run.json").is_file():
+            raise UsageError(f"a run is a folder with a run.json; found none at {folder}; `peregrine runs` lists runs")
+        return cls(folder)
+
+    def read(self) -> dict[str, Any]:
+        """The content of run.json.
+
+        Raises:
+            DamagedFile: it is not JSON, or of another schema.
+        """
+        content = files.read_json(self.path / "run.json")
+        if not isinstance(content, dict) or content.get("schema") != 1:
+            raise DamagedFile(f"{self.path / 'run.json'} is not of schema 1; it was written by another version")
+        return content
+
+    def update(self, **changes: Any) -> None:
+        """Replace keys of run.json."""
+        files.write_json(self.path / "run.json", {**self.read(), **changes})
+
+    def recipe(self) -> Recipe:
+        """The resolved recipe."""
+        return load_recipe(self.recipe_path)
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for writing; the lock goes with the process, also when that is killed.
+
+        Raises:
+            UsageError: another process holds it.
+        """
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UsageError(f"{self.path} is being written by another process; wait for it or stop it") from None
+        except OSError as error:
+            raise machine_error(error, self.path) from error
+        with lock:
+            for folder in (self.path, self.checkpoints, self.checkpoints / "resume", self.path / "artifacts"):
+                files.sweep(folder)
+            yield
+        lock.release()
+
+    @contextlib.contextmanager
+    def verb(self, name: str) -> Iterator[None]:
+        """Record a verb in run.json: its command, how long it took, how it ended."""
+        entry: dict[str, Any] = {
+            "verb": name,
+            "command": command_line(),
+            "started": now(),
+            "seconds": None,
+            "status": "running",
+        }
+        verbs = self.read()["verbs"]
+        self.update(status=f"{name}: running", verbs=[*verbs, entry])
+        start = time.monotonic()
+        status = "failed"
+        try:
+            yield
+            status = "done"
+        except (Interrupted, KeyboardInterrupt):
+            status = "interrupted"
+            raise
+        except PeregrineError:
+            raise
+        finally:
+            entry.update(seconds=round(time.monotonic() - start, 3), status=status)
+            with contextlib.suppress(OSError):  # a full disk must not hide what filled it
+                self.update(status=status if status == "done" else f"{name}: {status}", verbs=[*verbs, entry])
+
+    def artifacts(self) -> list[Artifact]:
+        """All Artifacts, verified, the ancestor first, then by name.
+
+        Raises:
+            DamagedFile: one of them is damaged.
+        """
+        folder = self.path / "artifacts"
+        found = [Artifact.open(entry.parent) for entry in sorted(folder.glob("*/manifest.json"))]
+        return sorted(found, key=lambda artifact: (artifact.manifest.parent is not None, artifact.manifest.format))
+
+    def ancestor(self) -> Artifact:
+        """The trained model that all exports come from.
+
+        Raises:
+            UsageError: training has not finished.
+        """
+        for artifact in self.artifacts():
+            if artifact.manifest.parent is None:
+                return artifact
+        raise UsageError(
+            f"{self.path} has no trained model yet; go on with: peregrine train --resume --run {self.path}"
+        )
+
+
+def check_free(path: Path) -> None:
+    """Make sure that a new run can be made at `path`, before long work starts.
+
+    Raises:
+        UsageError: something is there.
+        MachineError: nothing can be written there.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        hint = f"; go on with it by --resume --run {path}" if (path / "run.json").is_file() else ""
+        raise UsageError(f"a new run needs a new folder; {path} exists{hint}, or choose another --run")
+    parent = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not parent.is_dir():
+        raise UsageError(f"a run is a folder; {parent} is a file")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise machine_error(PermissionError(13, "permission denied"), parent)
+
+
+def new_run_path(label: str, folder: Path = Path("runs")) -> Path:
+    """A free path such as `runs/2026-11-21-101500-digits`; a second run in the same second gets `-2`."""
+    stem = time.strftime("%Y-%m-%d-%H%M%S") + f"-{label}"
+    path, number = folder / stem, 1
+    while path.exists():
+        number += 1
+        path = folder / f"{stem}-{number}"
+    return path
+
+
+def list_runs(folder: Path = Path("runs")) -> list[RunDirectory]:
+    """All runs in a folder, the newest last."""
+    return [RunDirectory(entry.parent) for entry in sorted(folder.glob("*/run.json"))]
+
+
+def now() -> str:
+    """The time as ISO 8601 in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def command_line() -> str:
+    """The command that is running, so that a reader of the run can repeat it."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])

@@ -1,0 +1,48 @@
+"""Stopping politely: Ctrl-C and SIGTERM ask, the work saves and leaves."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+from peregrine.errors import Interrupted
+
+
+class StopRequest:
+    """Whether a signal asked to stop; long loops look at it between two steps."""
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+
+    def __bool__(self) -> bool:
+        return self.signum is not None
+
+    def interrupted(self, saved: str) -> Interrupted:
+        """The error to raise after saving; `saved` says what is safe and how to go on."""
+        name = "Ctrl-C" if self.signum == signal.SIGINT else "SIGTERM"
+        return Interrupted(f"stopped by {name}: {saved}", self.signum or signal.SIGINT)
+
+
+@contextlib.contextmanager
+def stop_request() -> Iterator[StopRequest]:
+    """Turn the first SIGINT or SIGTERM inside the block into a request; the second SIGINT interrupts at once.
+
+    Outside the main thread, where Python delivers no signals, the request stays false.
+    """
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+
+    def ask(signum: int, frame: FrameType | None) -> None:
+        if request and signum == signal.SIGINT:
+            raise KeyboardInterrupt
+        request.signum = signum
+
+    before = {signum: signal.signal(signum, ask) for signum in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield request
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
