@@ -21,11 +21,17 @@ class Entry:
 
 
 CATALOG: dict[str, dict[str, Entry]] = {
+    # data known by a name
     "source": {
-        "digits": Entry("peregrine.data.digits:load", summary="1,797 scanned digits, 8×8 grey, offline"),
-        "cifar10": Entry("peregrine.data.cifar:load_cifar10", summary="60,000 photos 32×32, 10 classes"),
-        "cifar100": Entry("peregrine.data.cifar:load_cifar100", summary="60,000 photos 32×32, 100 classes"),
-        "folder": Entry("peregrine.data.folder:load", summary="a folder per class, or train/ and test/ of them"),
+        "digits": Entry("peregrine.data.digits", summary="1,797 scanned digits, 8×8 grey, offline"),
+        "cifar10": Entry("peregrine.data.cifar:CIFAR10", summary="60,000 photos 32×32, 10 classes"),
+        "cifar100": Entry("peregrine.data.cifar:CIFAR100", summary="60,000 photos 32×32, 100 classes"),
+    },
+    # data at a path; the first that recognises it loads it
+    "layout": {
+        "cifar10": Entry("peregrine.data.cifar:CIFAR10", summary="a folder with CIFAR-10's batches"),
+        "cifar100": Entry("peregrine.data.cifar:CIFAR100", summary="a folder with CIFAR-100's batches"),
+        "folder": Entry("peregrine.data.folder", summary="a folder per class, or train/ and test/ of them"),
     },
     "engine": {
         "tensorflow": Entry("peregrine.engines.tensorflow.engine:TensorFlowEngine", "tensorflow"),
@@ -57,14 +63,22 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "predict": Entry("peregrine.runtimes.base:predict_task"),
         "measure": Entry("peregrine.stages.benchmarking:measure_task"),
     },
+    # what the verbs of the command line call
     "stage": {
         "train": Entry("peregrine.stages.training:train"),
         "evaluate": Entry("peregrine.stages.evaluating:evaluate"),
         "export": Entry("peregrine.stages.exporting:export"),
         "benchmark": Entry("peregrine.stages.benchmarking:benchmark"),
         "predict": Entry("peregrine.stages.predicting:predict"),
+        "sample": Entry("peregrine.stages.predicting:sample"),
         "report": Entry("peregrine.stages.reporting:report"),
         "run": Entry("peregrine.stages.pipeline:run"),
+        "load": Entry("peregrine.data.sources:load_dataset"),
+        "fetch": Entry("peregrine.data.sources:fetch"),
+        "check": Entry("peregrine.data.check:check"),
+        "statistics": Entry("peregrine.data.stats:statistics"),
+        "diagnose": Entry("peregrine.stages.diagnosing:diagnose"),
+        "formats": Entry("peregrine.stages.diagnosing:format_states"),
     },
 }
 

@@ -44,6 +44,11 @@ class RunDirectory:
         return self.path / "results"
 
     @property
+    def cache(self) -> Path:
+        """What can be computed again: the ancestor's answers."""
+        return self.path / "cache"
+
+    @property
     def report_path(self) -> Path:
         return self.path / "report.html"
 
@@ -107,6 +112,23 @@ class RunDirectory:
     def update(self, **changes: Any) -> None:
         """Replace keys of run.json."""
         files.write_json(self.path / "run.json", {**self.read(), **changes})
+
+    def overview(self) -> dict[str, Any]:
+        """What a list of runs says of this one; readable at any moment of the run's life."""
+        try:
+            content, recipe = self.read(), self.recipe()
+            result = self.results / "inference_results.json"
+            return {
+                "run": str(self.path),
+                "status": content["status"],
+                "created": content["created"],
+                "data": content["data"]["source"],
+                "recipe": recipe.name,
+                "accuracy": files.read_json(result)["accuracy"] if result.is_file() else None,
+            }
+        except (PeregrineError, OSError, KeyError) as error:
+            unknown = dict.fromkeys(("created", "data", "recipe"), "–")
+            return {"run": str(self.path), **unknown, "status": f"damaged: {error}", "accuracy": None}
 
     def recipe(self) -> Recipe:
         """The resolved recipe."""
@@ -213,6 +235,18 @@ def new_run_path(label: str, folder: Path = Path("runs")) -> Path:
 def list_runs(folder: Path = Path("runs")) -> list[RunDirectory]:
     """All runs in a folder, the newest last."""
     return [RunDirectory(entry.parent) for entry in sorted(folder.glob("*/run.json"))]
+
+
+def newest_unfinished(folder: Path = Path("runs")) -> RunDirectory:
+    """The newest run in a folder that did not get to its end.
+
+    Raises:
+        UsageError: there is none.
+    """
+    for run in reversed(list_runs(folder)):
+        if run.read()["status"] != "done":
+            return run
+    raise UsageError(f"found no unfinished run in {folder}; name one with --run")
 
 
 def now() -> str:

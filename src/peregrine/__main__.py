@@ -1,0 +1,59 @@
+"""The door: `peregrine` and `python -m peregrine`. Every way out has its exit status here."""
+
+import sys
+
+
+def main() -> None:
+    """Run the command line and leave with the status that the outcome deserves."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    sys.exit(run(arguments, debug))
+
+
+def run(arguments: list[str], debug: bool = False) -> int:
+    """Run one command and return its exit status; `debug` lets exceptions through, with their traceback."""
+    import click
+
+    from peregrine.cli.app import app
+    from peregrine.errors import PeregrineError, machine_error
+
+    try:
+        status = app(arguments, prog_name="peregrine", standalone_mode=False)
+        sys.stdout.flush()
+        return status if isinstance(status, int) else 0
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        sys.stderr.close()
+        return 0
+    except (KeyboardInterrupt, click.Abort):
+        return _say("stopped by Ctrl-C", 130)
+    except Exception as error:
+        if debug:
+            raise
+        if isinstance(error, click.ClickException):
+            return _say(_with_hint(error), 2)
+        if isinstance(error, PeregrineError):
+            return _say(str(error), error.exit_code)
+        if isinstance(error, MemoryError):
+            return _say("memory ran out; use a smaller --set batch_size=… or close other programs", 4)
+        if isinstance(error, OSError):
+            return _say(str(machine_error(error)), 4)
+        return _say(f"a bug of ours: {type(error).__name__}: {error}; run again with --debug and report it", 70)
+
+
+def _say(message: str, status: int) -> int:
+    print(f"peregrine: {' '.join(message.split())}", file=sys.stderr)
+    return status
+
+
+def _with_hint(error: "Exception") -> str:
+    """Click's message in our form, with the help page that answers it."""
+    import click
+
+    message = error.format_message() if isinstance(error, click.ClickException) else str(error)
+    context = getattr(error, "ctx", None)
+    message = message[:1].lower() + message[1:].rstrip(".")
+    return f"{message}; see `{context.command_path if context else 'peregrine'} --help`"
+
+
+if __name__ == "__main__":
+    main()

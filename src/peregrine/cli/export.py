@@ -1,0 +1,55 @@
+"""`peregrine export`."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from peregrine import catalog
+from peregrine.cli import options, output
+from peregrine.cli.display import showing
+
+EXAMPLES = (
+    "[bold]Examples[/bold]\n\n"
+    "peregrine export runs/photos --to onnx\n\n"
+    "peregrine export runs/photos --to all"
+)  # fmt: skip
+
+
+def command(
+    target: options.Target,
+    to: Annotated[str, typer.Option(metavar="FORMAT[,FORMAT…]|all", help="Formats of `peregrine formats`.")] = "all",
+    data: options.OwnData = None,
+    json: options.Json = False,
+) -> None:
+    """Convert a trained model, prove on the whole test split that it still predicts the same, write the artifact."""
+    formats = "all" if to == "all" else [name.strip() for name in to.split(",") if name.strip()]
+    with showing():
+        outcomes = catalog.load("stage", "export")(target, formats, data=data)
+    print_exports(outcomes)
+    if json:
+        from peregrine.stages.exporting import to_dict
+
+        output.as_json({"exports": [to_dict(outcome) for outcome in outcomes]})
+
+
+def print_exports(outcomes: Sequence[Any]) -> None:
+    """One row per Candidate, and a line for each format that was left out."""
+    rows = [
+        [
+            row["candidate"],
+            row["verdict"],
+            output.percent(row["agreement"]),
+            f"{row['max_difference']:.2g}",
+            output.percent(row["accuracy"]),
+            f"{row['images']:,}",
+        ]
+        for outcome in outcomes
+        for row in outcome.parity
+    ]
+    if rows:
+        columns = ["candidate", "parity", "agreement", "largest |Δp|", "accuracy", "images"]
+        output.table(columns, rows, title="Exports, compared with the trained model")
+    for outcome in outcomes:
+        if outcome.status != "proved":
+            output.line(f"{outcome.format} {outcome.status}: {outcome.reason}")

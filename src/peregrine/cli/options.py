@@ -1,0 +1,36 @@
+"""Options that several verbs share, so that they are spelt and explained the same."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Target = Annotated[str, typer.Argument(metavar="RUN|ARTIFACT", help="A run, or an artifact inside or outside one.")]
+Data = Annotated[
+    str | None,
+    typer.Option("--data", metavar="SRC", help="cifar10, cifar100, digits, or a folder of images."),
+]
+OwnData = Annotated[
+    str | None,
+    typer.Option("--data", metavar="SRC", help="Judge on this data instead of the run's own."),
+]
+Run = Annotated[
+    Path | None, typer.Option("--run", metavar="DIR", help="Folder of the run. Default: a new one in runs/.")
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with an interrupted run: the one in --run, or the newest in runs/.")
+]
+Recipe = Annotated[
+    str | None, typer.Option("--recipe", metavar="NAME|FILE", help="A recipe of `peregrine recipes`, or a TOML file.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a recipe key, as in optimizer.learning_rate=0.1. Repeat."),
+]
+MaxBad = Annotated[
+    str, typer.Option("--max-bad", metavar="SHARE", help="Unreadable images tolerated in a folder, as 1% or 0.01.")
+]
+Runtime = Annotated[
+    str | None, typer.Option("--runtime", metavar="NAME", help="Run the model by this runtime of `peregrine formats`.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Make the last line of stdout one JSON object.")]

@@ -1,0 +1,99 @@
+"""`peregrine train`."""
+
+from pathlib import Path
+from typing import Any
+
+from peregrine import catalog
+from peregrine.cli import options, output
+from peregrine.cli.display import showing
+from peregrine.errors import UsageError
+
+EXAMPLES = (
+    "[bold]Examples[/bold]\n\n"
+    "peregrine train --data cifar10 --recipe sprint-quick\n\n"
+    "peregrine train --data photos/ --recipe cnn --set epochs=20 --run runs/photos\n\n"
+    "peregrine train --resume --run runs/photos"
+)
+
+
+def command(
+    data: options.Data = None,
+    recipe: options.Recipe = None,
+    run: options.Run = None,
+    settings: options.Set = None,
+    resume: options.Resume = False,
+    max_bad: options.MaxBad = "1%",
+    json: options.Json = False,
+) -> None:
+    """Train one recipe: checkpoints, history and the trained model, in a run folder."""
+    with showing():
+        request = training_request(data, recipe, run, parse_settings(settings), resume, max_bad)
+        artifact = catalog.load("stage", "train")(**request)
+    summary = read_summary(artifact.path.parent.parent)
+    accuracy = output.percent(summary["validation_accuracy"])
+    output.line(f"{artifact.path.parent.parent}: {summary['epochs']} epochs in {summary['training_seconds']:.1f} s, "
+                f"validation accuracy {accuracy}")  # fmt: skip
+    if json:
+        output.as_json({"run": artifact.path.parent.parent, "artifact": artifact.path, **summary})
+
+
+def training_request(
+    data: str | None, recipe: str | None, run: Path | None, changes: dict[str, Any], resume: bool, max_bad: str
+) -> dict[str, Any]:
+    """The arguments of the stages `train` and `run`: the recipe read, the data loaded at the recipe's size.
+
+    Raises:
+        UsageError: a combination that means nothing.
+    """
+    from peregrine.recipe import load_recipe
+    from peregrine.rundir import RunDirectory, check_free, newest_unfinished
+
+    if resume:
+        if recipe or changes:
+            raise UsageError("--resume goes on with the run's own recipe; leave out --recipe, --set and classic flags")
+        directory = RunDirectory.open(run) if run else newest_unfinished()
+        chosen = directory.recipe()
+        source = data or directory.read()["data"]["source"]
+        if source == "memory":
+            raise UsageError(f"{directory.path} was trained on arrays; resume it from Python, with resume=True")
+        run = directory.path
+    else:
+        if run:
+            check_free(run)
+        source = data or "cifar10"
+        chosen = load_recipe(recipe or ("digits" if source == "digits" else "sprint-quick"), changes)
+    size = None if chosen.input.size == "auto" else chosen.input.size
+    share = 1.0 if resume else parse_share(max_bad)  # was decided when the run began
+    splits = catalog.load("stage", "load")(source, size=size, resize=chosen.input.resize, max_bad=share)
+    return {"splits": splits, "recipe": chosen, "run": run, "resume": resume}
+
+
+def parse_settings(settings: list[str] | None) -> dict[str, Any]:
+    """`--set key=value` options as a mapping of dotted keys."""
+    from peregrine.recipe import parse_setting
+
+    return dict(parse_setting(setting) for setting in settings or [])
+
+
+def parse_share(text: str) -> float:
+    """`1%` or `0.01` as 0.01.
+
+    Raises:
+        UsageError: neither, or outside 0 to 1.
+    """
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise UsageError(f"--max-bad is a share such as 1% or 0.01; got {text!r}")
+    return share
+
+
+def read_summary(run: Path) -> dict[str, Any]:
+    """`training_summary.json` of a run."""
+    from peregrine.files import read_json
+    from peregrine.rundir import RunDirectory
+
+    summary: dict[str, Any] = read_json(RunDirectory(run).results / "training_summary.json")
+    return summary

@@ -1,0 +1,187 @@
+"""Measure Candidates side by side: latency at batch 1, throughput at a large batch, seconds for the test split.
+
+Each Candidate runs in a worker of its own; rounds are interleaved, so that a drifting machine hits all alike.
+"""
+
+import random
+import statistics
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from peregrine import files, host, progress
+from peregrine.artifact import Artifact
+from peregrine.candidate import Candidate, candidates
+from peregrine.dataset import Dataset, Splits
+from peregrine.errors import CheckFailed, MissingDependency, UsageError
+from peregrine.rundir import RunDirectory
+from peregrine.runtimes.base import BATCH, Runtime
+from peregrine.stages import plots
+from peregrine.stages.exporting import images_file
+from peregrine.stages.target import Target
+from peregrine.worker import Worker
+
+ROUNDS = 5
+ROUND_SECONDS = 0.6  # of each scenario in each round
+WARMUP_SECONDS = 0.5
+TIMEOUT_S = 600
+
+
+def benchmark(
+    target: str | Path | Artifact,
+    *,
+    data: str | Path | Splits | None = None,
+    rounds: int = ROUNDS,
+) -> dict[str, Any]:
+    """Measure every Candidate of a run that was not refused by parity, or those of one Artifact.
+
+    Returns:
+        The content of `results/benchmark.json`, which is written when `target` is a whole run: `rows`, one per
+        Candidate, with `latency_ms_p50` to `p99` at batch 1, `throughput_per_s` at batch 250, `test_split_seconds`.
+    """
+    found = Target.find(target)
+    test = found.splits(data).test
+    if found.run is None:
+        raise UsageError(f"a benchmark is logged in a run; {found.artifact.path} is in none")
+    artifacts = found.run.artifacts() if found.whole_run else [found.artifact]
+    with found.run.lock(), found.run.verb("benchmark"):
+        return benchmark_candidates(found.run, artifacts, test, rounds, record=found.whole_run)
+
+
+def benchmark_candidates(
+    run: RunDirectory, artifacts: Sequence[Artifact], test: Dataset, rounds: int = ROUNDS, record: bool = True
+) -> dict[str, Any]:
+    """`benchmark` with the data at hand and the run locked."""
+    chosen = [candidate for artifact in artifacts for candidate in _sound_candidates(artifact)]
+    with images_file(test.images) as images, ExitStack() as stack:
+        workers: dict[Candidate, Worker] = {}
+        samples: dict[Candidate, dict[str, Any]] = {}
+        with progress.bar("benchmark", total=(rounds + 1) * len(chosen), unit="round") as advance:
+            for candidate in chosen:
+                process = stack.enter_context(Worker(f"benchmark-{candidate.key}", run.logs))
+                try:
+                    samples[candidate] = _measure(process, candidate, images, "open")
+                    workers[candidate] = process
+                except MissingDependency as error:
+                    samples[candidate] = {"skipped": str(error)}
+                advance(note=candidate.key)
+            order = list(workers)
+            shuffle = random.Random(0)
+            for _ in range(rounds):
+                shuffle.shuffle(order)
+                for candidate in order:
+                    for key, values in _measure(workers[candidate], candidate, images, "round").items():
+                        samples[candidate].setdefault(key, []).append(values)
+                    advance(note=candidate.key)
+        rows = [_row(candidate, samples[candidate], len(test), rounds) for candidate in order_of(chosen, workers)]
+    result = {
+        "schema": 1,
+        "host": host.describe(),
+        "versions": host.versions(),
+        "test_images": len(test),
+        "throughput_batch": BATCH,
+        "rounds": rounds,
+        "warmup_seconds": WARMUP_SECONDS,
+        "rows": rows,
+        "skipped": [
+            {"candidate": candidate.key, "reason": samples[candidate]["skipped"]}
+            for candidate in chosen
+            if candidate not in workers
+        ],
+    }
+    if record:
+        files.write_json(run.results / "benchmark.json", result)
+        plots.benchmark(rows, run.results / "benchmark.png")
+    return result
+
+
+def order_of(chosen: Sequence[Candidate], workers: dict[Candidate, Worker]) -> list[Candidate]:
+    """The measured Candidates in the order in which they were chosen."""
+    return [candidate for candidate in chosen if candidate in workers]
+
+
+def _sound_candidates(artifact: Artifact) -> list[Candidate]:
+    """Those that parity did not refuse; an ancestor needs no proof."""
+    verdicts = artifact.evidence().get("parity", {})
+    return [
+        candidate
+        for candidate in candidates(artifact)
+        if verdicts.get(candidate.key, {}).get("verdict", "passed") != "failed"
+    ]
+
+
+def _measure(process: Worker, candidate: Candidate, images: Path, what: str) -> dict[str, Any]:
+    arguments = {"candidate": candidate.to_dict(), "images": str(images), "what": what}
+    result: dict[str, Any] = process.call("measure", arguments, TIMEOUT_S)
+    return result
+
+
+def _row(candidate: Candidate, samples: dict[str, Any], test_images: int, rounds: int) -> dict[str, Any]:
+    latencies = np.concatenate([np.asarray(values) for values in samples["latency_ns"]]) / 1e6
+    batches = np.concatenate([np.asarray(values) for values in samples["batch_ns"]])
+    artifact = Artifact.open(candidate.artifact)
+    percentiles = {f"latency_ms_p{p}": float(np.percentile(latencies, p)) for p in (50, 90, 95, 99)}
+    return {
+        "candidate": candidate.key,
+        "format": candidate.format,
+        "runtime": candidate.runtime,
+        "provider": samples["provider"],
+        "precision": candidate.precision,
+        "threads": candidate.threads,
+        **percentiles,
+        "latency_samples": len(latencies),
+        "batch_size": samples["batch_size"],
+        "throughput_per_s": samples["batch_size"] / (float(np.median(batches)) / 1e9),
+        "throughput_per_s_rounds": [
+            samples["batch_size"] / (statistics.median(values) / 1e9) for values in samples["batch_ns"]
+        ],
+        "test_split_seconds": statistics.median(samples["test_split_seconds"]),
+        "load_seconds": samples["load_seconds"],
+        "size_bytes": artifact.size_bytes,
+    }
+
+
+# ---- in the worker ----------------------------------------------------------------------------------------------
+
+_open_runtimes: dict[str, tuple[Runtime, np.ndarray[Any, np.dtype[np.uint8]]]] = {}
+
+
+def measure_task(candidate: dict[str, Any], images: str, what: str) -> dict[str, Any]:
+    """Worker task: `open` loads, checks and warms up; each `round` measures all scenarios once.
+
+    The Runtime stays open between calls. Times are of `Runtime.predict`, from uint8 in host memory to float32 in host
+    memory, so copies to and from a device are inside.
+    """
+    if what == "open":
+        start = time.perf_counter()
+        runtime = Candidate.from_dict(candidate).open()
+        load_seconds = time.perf_counter() - start
+        runtime.verify()
+        pixels = np.ascontiguousarray(np.load(images))
+        _open_runtimes[images] = runtime, pixels
+        for batch in (pixels[:1], pixels[:BATCH]):
+            _repeat(runtime, batch, WARMUP_SECONDS)
+        return {"load_seconds": load_seconds, "provider": runtime.provider, "batch_size": len(pixels[:BATCH])}
+    if images not in _open_runtimes:
+        raise CheckFailed("measure: a round needs an opened candidate")
+    runtime, pixels = _open_runtimes[images]
+    latency = _repeat(runtime, pixels[:1], ROUND_SECONDS)
+    batches = _repeat(runtime, pixels[:BATCH], ROUND_SECONDS)
+    start = time.perf_counter()
+    runtime.predict(pixels)
+    return {"latency_ns": latency, "batch_ns": batches, "test_split_seconds": time.perf_counter() - start}
+
+
+def _repeat(runtime: Runtime, batch: np.ndarray[Any, np.dtype[np.uint8]], seconds: float) -> list[int]:
+    """Nanoseconds of each `predict` of the same batch, for about this many seconds and at least three times."""
+    samples: list[int] = []
+    end = time.perf_counter_ns() + int(seconds * 1e9)
+    while len(samples) < 3 or time.perf_counter_ns() < end:
+        start = time.perf_counter_ns()
+        runtime.predict(batch)
+        samples.append(time.perf_counter_ns() - start)
+    return samples

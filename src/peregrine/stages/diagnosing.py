@@ -1,0 +1,66 @@
+"""What this machine has, what is missing, and what each format needs."""
+
+import importlib.util
+from dataclasses import dataclass
+from typing import Any
+
+from peregrine import catalog, host
+from peregrine.export.routes import steps
+from peregrine.formats import FORMATS
+
+# extra -> the modules that it brings; looked for without importing them
+EXTRAS = {
+    "tensorflow": ("tensorflow", "keras", "tf2onnx", "tensorboard"),
+    "torch": ("torch", "onnxscript", "safetensors", "tensorboard"),
+}
+
+
+@dataclass(frozen=True)
+class FormatState:
+    """Whether a format can be built here, and what is missing."""
+
+    name: str
+    file: str
+    precision: str
+    summary: str
+    runtimes: tuple[str, ...]
+    built_from: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+def diagnose() -> dict[str, Any]:
+    """The machine, the libraries and the formats, as plain values."""
+    return {
+        "host": host.describe(),
+        "versions": host.versions(),
+        "extras": {extra: {"missing": missing_modules(extra)} for extra in EXTRAS},
+        "formats": [vars(state) for state in format_states()],
+    }
+
+
+def missing_modules(extra: str) -> list[str]:
+    """Modules of an extra that are not installed."""
+    return [module for module in EXTRAS.get(extra, ()) if importlib.util.find_spec(module) is None]
+
+
+def format_states() -> list[FormatState]:
+    """All formats, with what each is built from and what this machine lacks for it."""
+    states = []
+    for format in FORMATS.values():
+        edges = [step for step in steps() if step.target == format.name]
+        extras = {step.source: catalog.find("edge", step.edge).extra for step in edges}
+        if not edges:  # an ancestor: built by training
+            extras = {"training": "tensorflow" if format.name == "keras" else "torch"}
+        lacks = {extra for extra in extras.values() if missing_modules(extra)}
+        states.append(
+            FormatState(
+                format.name,
+                format.file,
+                format.precision,
+                format.summary,
+                format.runtimes,
+                tuple(extras),
+                tuple(sorted(lacks)) if len(lacks) == len(set(extras.values())) else (),
+            )
+        )
+    return states

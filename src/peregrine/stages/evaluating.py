@@ -1,0 +1,123 @@
+"""Judge a model on a split: the figures, and the pictures that people look at."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from peregrine import files, metrics, progress
+from peregrine.artifact import Artifact, Probabilities
+from peregrine.candidate import default_candidate
+from peregrine.dataset import Dataset, Splits
+from peregrine.rundir import RunDirectory
+from peregrine.runtimes.base import BATCH, Runtime
+from peregrine.stages import plots
+from peregrine.stages.target import Target
+
+logger = logging.getLogger("peregrine")
+
+
+def evaluate(
+    target: str | Path | Artifact,
+    *,
+    data: str | Path | Splits | None = None,
+    split: str = "test",
+    runtime: str | None = None,
+) -> dict[str, Any]:
+    """Accuracy, per-class figures, confusion matrix and calibration of a model.
+
+    Judging a whole run on its own test split writes `results/inference_results.json` and its pictures; anything else
+    only returns the figures.
+
+    Args:
+        target: a run (its trained model is judged) or an Artifact.
+        data: judge on this data instead of the run's own.
+        split: `test`, `validation` or `train`.
+        runtime: run it by this runtime instead of the format's first.
+
+    Returns:
+        `metrics.evaluate`'s figures, and `split`, `tta`, `candidate`, `fingerprint`, `seconds`.
+    """
+    found = Target.find(target)
+    part = found.splits(data).part(split)
+    return evaluate_part(found, part, split, runtime, record=found.whole_run and data is None and split == "test")
+
+
+def evaluate_part(target: Target, part: Dataset, split: str, runtime: str | None, record: bool) -> dict[str, Any]:
+    """`evaluate` with the data at hand; `record` writes the results and pictures into the run."""
+    candidate = default_candidate(target.artifact, runtime)
+    with candidate.open() as opened:
+        probabilities = predict_all(opened, part, f"evaluate {candidate.key}")
+    result = {
+        "schema": 1,
+        "split": split,
+        "tta": "none",
+        "candidate": candidate.key,
+        "fingerprint": part.fingerprint,
+        **metrics.evaluate(probabilities, part.labels, part.class_names),
+    }
+    if target.run and target.artifact.manifest.parent is None and split == "test":
+        save_answers(target.run, target.artifact, part, probabilities)
+    target.artifact.learn(f"evaluation:{split}:{part.fingerprint[:12]}", {
+        key: result[key] for key in ("candidate", "images", "accuracy", "accuracy_interval", "loss", "ece")
+    })  # fmt: skip
+    if record and target.run:
+        with progress.bar("plots", total=5, unit="picture") as advance:
+            files.write_json(target.run.results / "inference_results.json", result)
+            _draw(target.run, part, probabilities, result, advance)
+    return result
+
+
+def predict_all(runtime: Runtime, part: Dataset, label: str) -> Probabilities:
+    """Probabilities of a whole data set, with a progress bar: float32 `(N, C)`."""
+    answers = np.empty((len(part), len(runtime.class_names)), np.float32)
+    with progress.bar(label, total=len(part), unit="image") as advance:
+        for start in range(0, len(part), 4 * BATCH):
+            images = part.images[start : start + 4 * BATCH]
+            answers[start : start + len(images)] = runtime.predict(images)
+            advance(len(images))
+    return answers
+
+
+def ancestor_answers(target: Target, part: Dataset, split: str) -> Probabilities:
+    """What the ancestor says to each image of `part`, from the run's cache or computed once: `(N, C)`."""
+    run = target.run
+    assert run is not None
+    ancestor = run.ancestor()
+    path = _answers_path(run, ancestor, part)
+    if path.is_file():
+        with np.load(path, allow_pickle=False) as saved:
+            if np.array_equal(saved["ids"], part.ids):
+                answers: Probabilities = saved["probabilities"]
+                return answers
+    with default_candidate(ancestor).open() as runtime:
+        answers = predict_all(runtime, part, f"answers of {ancestor.manifest.format}")
+    save_answers(run, ancestor, part, answers)
+    return answers
+
+
+def save_answers(run: RunDirectory, ancestor: Artifact, part: Dataset, answers: Probabilities) -> None:
+    """Keep the ancestor's answers: every proof needs them."""
+    with files.writing(_answers_path(run, ancestor, part)) as temporary, temporary.open("wb") as file:
+        np.savez(file, probabilities=answers, ids=part.ids)
+
+
+def _answers_path(run: RunDirectory, ancestor: Artifact, part: Dataset) -> Path:
+    return run.cache / f"answers-{ancestor.id[:12]}-{part.fingerprint[:12]}.npz"
+
+
+def _draw(
+    run: RunDirectory, part: Dataset, probabilities: Probabilities, result: dict[str, Any], advance: progress.Advance
+) -> None:
+    results = run.results
+    plots.confusion_matrix(result, results / "confusion_matrix.png")
+    advance()
+    plots.class_accuracy(result, results / "class_accuracy.png")
+    advance()
+    plots.prediction_samples(part, probabilities, results / "prediction_samples.png")
+    advance()
+    plots.confidence_distribution(probabilities, part.labels, results / "confidence_distribution.png")
+    advance()
+    plots.reliability(result, results / "reliability.png")
+    advance()

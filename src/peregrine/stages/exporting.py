@@ -1,0 +1,213 @@
+"""Convert a trained model to other formats, and prove that each still predicts the same."""
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from peregrine import files, metrics, progress, worker
+from peregrine.artifact import Artifact, Probabilities
+from peregrine.candidate import Candidate, candidates
+from peregrine.dataset import Dataset, Images, Splits
+from peregrine.errors import CheckFailed, MissingDependency, ParityFailed, UsageError
+from peregrine.export.routes import reachable, route
+from peregrine.formats import find_format
+from peregrine.parity import LIMITS, Verdict, compare
+from peregrine.rundir import RunDirectory
+from peregrine.stages.evaluating import ancestor_answers
+from peregrine.stages.target import Target
+
+logger = logging.getLogger("peregrine")
+CONVERT_TIMEOUT_S = 900
+PREDICT_TIMEOUT_S = 1800
+
+
+@dataclass(frozen=True)
+class Export:
+    """What became of one wanted format.
+
+    Attributes:
+        status: `proved`, `failed` (it was built and predicts something else), `inconclusive`, or `skipped`.
+        reason: why, when it is not `proved`.
+        parity: one row per Candidate, see `parity.Verdict`.
+    """
+
+    format: str
+    status: str
+    reason: str
+    artifact: Path | None
+    parity: list[dict[str, Any]]
+
+
+def export(
+    target: str | Path | Artifact, formats: str | Sequence[str] = "all", *, data: str | Path | Splits | None = None
+) -> list[Export]:
+    """Convert along the shortest route, prove parity on the whole test split, write the Artifacts.
+
+    Args:
+        target: a run, or an Artifact of one.
+        formats: `"onnx"`, several of them, or `"all"` for what this machine can build.
+        data: where the run's data is, when the run cannot tell, for example because it was trained on arrays.
+
+    Returns:
+        One entry per format. With `"all"`, what cannot be built is `skipped` with its reason.
+
+    Raises:
+        UsageError: an unknown format, or no way to it.
+        MissingDependency: a library for a format named explicitly is not installed.
+        CheckFailed: a conversion named explicitly failed.
+        ParityFailed: a format named explicitly predicts something else, or with `"all"` an fp32 one does.
+    """
+    found = Target.find(target)
+    if found.run is None:
+        raise UsageError(f"exports are written into a run; {found.artifact.path} is in none")
+    ancestor = found.run.ancestor()
+    everything = formats == "all"
+    wanted = [formats] if isinstance(formats, str) else list(formats)
+    if everything:
+        wanted = reachable(ancestor.manifest.format)
+    for format in wanted:
+        find_format(format)
+        route(ancestor.manifest.format, format)
+    test = found.splits(data).test
+    with found.run.lock(), found.run.verb("export"):
+        outcomes = export_and_prove(found, test, wanted)
+    for outcome in outcomes:
+        if not everything or (outcome.status == "failed" and find_format(outcome.format).precision == "fp32"):
+            _raise_unless_proved(outcome)
+    return outcomes
+
+
+def export_and_prove(target: Target, test: Dataset, formats: Sequence[str]) -> list[Export]:
+    """`export` with the data at hand and the run locked; a format that fails costs itself only."""
+    run = target.run
+    assert run is not None
+    ancestor = run.ancestor()
+    expected = ancestor_answers(target, test, "test")
+    outcomes = []
+    with images_file(test.images) as images:
+        for format in formats:
+            try:
+                artifact = _convert(run, ancestor, format)
+            except (MissingDependency, CheckFailed) as error:
+                logger.warning("%s skipped: %s", format, error)
+                outcomes.append(Export(format, "skipped", str(error), None, []))
+                continue
+            outcomes.append(_prove(run, artifact, images, test, expected))
+    _record(run, test, outcomes)
+    return outcomes
+
+
+def _convert(run: RunDirectory, ancestor: Artifact, format: str) -> Artifact:
+    """Walk the route, reusing what an earlier export of the same ancestor left."""
+    here = ancestor
+    for step in route(ancestor.manifest.format, format):
+        path = run.artifact_path(step.target)
+        if step.target != format and (path / "manifest.json").is_file():
+            existing = Artifact.open(path)
+            if existing.manifest.parent == here.id:
+                here = existing
+                continue
+        arguments = {"edge": step.edge, "source": str(here.path), "target": str(path), "format": step.target}
+        with progress.bar(f"convert {step.source} to {step.target}", total=None):
+            worker.call(f"export-{step.edge}", run.logs, "convert", arguments, CONVERT_TIMEOUT_S)
+        here = Artifact.open(path)
+    return here
+
+
+def _prove(run: RunDirectory, artifact: Artifact, images: Path, test: Dataset, expected: Probabilities) -> Export:
+    rows = []
+    for candidate in candidates(artifact):
+        try:
+            rows.append(_prove_candidate(run, candidate, artifact, images, test, expected))
+        except (MissingDependency, CheckFailed) as error:
+            logger.warning("%s not proved: %s", candidate.key, error)
+    if not rows:
+        reason = f"no runtime on this machine could run it ({', '.join(artifact.format.runtimes)})"
+        return Export(artifact.manifest.format, "failed", reason, artifact.path, [])
+    verdicts = [row["verdict"] for row in rows]
+    status = next((verdict for verdict in ("failed", "inconclusive") if verdict in verdicts), "proved")
+    reason = "; ".join(f"{row['candidate']}: {text}" for row in rows for text in row["reasons"])
+    return Export(artifact.manifest.format, status, reason, artifact.path, rows)
+
+
+def _prove_candidate(
+    run: RunDirectory, candidate: Candidate, artifact: Artifact, images: Path, test: Dataset, expected: Probabilities
+) -> dict[str, Any]:
+    output = images.with_name("answers.npz")
+    arguments = {"candidate": candidate.to_dict(), "images": str(images), "output": str(output)}
+    with progress.bar(f"prove {candidate.key}", total=None):
+        ran = worker.call(f"prove-{candidate.key}", run.logs, "predict", arguments, PREDICT_TIMEOUT_S)
+    with np.load(output, allow_pickle=False) as answers:
+        probabilities, golden = answers["probabilities"], answers["golden"]
+    verdict = compare(expected, probabilities, test.labels, LIMITS[candidate.precision])
+    row = parity_row(candidate, verdict, ran["provider"])
+    evidence = {**artifact.evidence().get("parity", {}), candidate.key: {**row, "fingerprint": test.fingerprint}}
+    artifact.learn("parity", evidence, {candidate.key: golden} if verdict.passed else None)
+    artifact.learn(f"evaluation:test:{test.fingerprint[:12]}", _accuracy(probabilities, test, candidate))
+    return row
+
+
+def parity_row(candidate: Candidate, verdict: Verdict, provider: str) -> dict[str, Any]:
+    """One row of parity.json."""
+    who = {"candidate": candidate.key, "format": candidate.format, "runtime": candidate.runtime}
+    return {**who, "provider": provider, "precision": candidate.precision, **verdict.to_dict()}
+
+
+def _accuracy(probabilities: Probabilities, test: Dataset, candidate: Candidate) -> dict[str, Any]:
+    figures = metrics.evaluate(probabilities, test.labels, test.class_names)
+    kept = {key: figures[key] for key in ("images", "accuracy", "accuracy_interval", "loss", "ece")}
+    return {"candidate": candidate.key, **kept}
+
+
+def _record(run: RunDirectory, test: Dataset, outcomes: list[Export]) -> None:
+    """Merge the outcomes into results/parity.json; formats that were not exported now keep their rows."""
+    path = run.results / "parity.json"
+    before = files.read_json(path) if path.is_file() else {"rows": [], "skipped": []}
+    done = {outcome.format for outcome in outcomes}
+    rows = [row for row in before["rows"] if row["format"] not in done]
+    skipped = [entry for entry in before["skipped"] if entry["format"] not in done]
+    for outcome in outcomes:
+        rows += outcome.parity
+        if outcome.status == "skipped":
+            skipped.append({"format": outcome.format, "reason": outcome.reason})
+    files.write_json(path, {
+        "schema": 1,
+        "split": "test",
+        "images": len(test),
+        "fingerprint": test.fingerprint,
+        "ancestor": run.ancestor().id,
+        "rows": rows,
+        "skipped": skipped,
+    })  # fmt: skip
+
+
+def _raise_unless_proved(outcome: Export) -> None:
+    if outcome.status == "skipped":
+        kind = MissingDependency if "not installed" in outcome.reason else CheckFailed
+        raise kind(outcome.reason)
+    if outcome.status == "failed":
+        raise ParityFailed(f"{outcome.format} does not predict what the trained model predicts: {outcome.reason}")
+
+
+@contextmanager
+def images_file(images: Images) -> Iterator[Path]:
+    """The images as an .npy file that workers map into memory; removed afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="peregrine-images-"))
+    try:
+        path = folder / "images.npy"
+        np.save(path, images)
+        yield path
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def to_dict(outcome: Export) -> dict[str, Any]:
+    """An `Export` as plain values, for `--json`."""
+    return {**asdict(outcome), "artifact": str(outcome.artifact) if outcome.artifact else None}

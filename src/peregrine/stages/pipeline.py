@@ -1,0 +1,68 @@
+"""The whole way: train, evaluate, export, prove, benchmark, report."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from peregrine import files
+from peregrine.dataset import Splits
+from peregrine.errors import ParityFailed
+from peregrine.export.routes import reachable
+from peregrine.formats import find_format
+from peregrine.recipe import Recipe
+from peregrine.rundir import RunDirectory
+from peregrine.stages.benchmarking import benchmark_candidates
+from peregrine.stages.evaluating import evaluate_part
+from peregrine.stages.exporting import Export, export_and_prove
+from peregrine.stages.reporting import report
+from peregrine.stages.target import Target
+from peregrine.stages.training import train
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run came to: its folder, and the content of its result files."""
+
+    run: Path
+    training: dict[str, Any]
+    evaluation: dict[str, Any]
+    exports: list[Export]
+    benchmark: dict[str, Any]
+    report: Path
+
+
+def run(
+    splits: Splits,
+    recipe: Recipe | str | Path,
+    *,
+    run: str | Path | None = None,
+    resume: bool = False,
+    changes: Mapping[str, Any] | None = None,
+) -> RunSummary:
+    """Everything from labelled images to a report; the arguments are those of `train`.
+
+    Raises:
+        ParityFailed: an fp32 export predicts something else; everything else is done and reported first.
+    """
+    ancestor = train(splits, recipe, run=run, resume=resume, changes=changes)
+    directory = RunDirectory.open(ancestor.path.parent.parent)
+    target = Target(ancestor, directory, whole_run=True)
+    test = target.splits(splits).test
+    with directory.lock():
+        with directory.verb("evaluate"):
+            evaluation = evaluate_part(target, test, "test", None, record=True)
+        with directory.verb("export"):
+            exports = export_and_prove(target, test, reachable(ancestor.manifest.format))
+        with directory.verb("benchmark"):
+            rows = benchmark_candidates(directory, directory.artifacts(), test)
+    page = report(directory)
+    _refuse_failed(exports)
+    training = files.read_json(directory.results / "training_summary.json")
+    return RunSummary(directory.path, training, evaluation, exports, rows, page)
+
+
+def _refuse_failed(exports: list[Export]) -> None:
+    for outcome in exports:
+        if outcome.status == "failed" and find_format(outcome.format).precision == "fp32":
+            raise ParityFailed(f"{outcome.format} does not predict what the trained model does: {outcome.reason}")

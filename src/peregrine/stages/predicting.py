@@ -1,0 +1,134 @@
+"""Classify images: files of the user, or a random sample of the test split as a picture."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from peregrine import host, progress
+from peregrine.artifact import Artifact, Probabilities
+from peregrine.candidate import default_candidate
+from peregrine.dataset import Images, Splits
+from peregrine.errors import DataError, UsageError
+from peregrine.preprocess import SUFFIXES, BadImage, Preprocess
+from peregrine.runtimes.base import BATCH, Runtime
+from peregrine.stages import plots
+from peregrine.stages.opening import preferred
+from peregrine.stages.target import Target
+
+
+def predict(
+    target: str | Path | Artifact,
+    images: Sequence[str | Path],
+    *,
+    top: int = 3,
+    runtime: str | None = None,
+) -> list[dict[str, Any]]:
+    """Class and probability of image files, and of all images in folders.
+
+    Args:
+        target: an Artifact, or a run (its fastest kind of proved fp32 model is used).
+        images: JPEG, PNG, WEBP or BMP files, or folders of them.
+        top: how many classes to tell per image.
+
+    Returns:
+        One row per file, in order: `file`, `class`, `probability`, `top` (pairs of class and probability); or `file`
+        and `error` for a file that is no usable image.
+
+    Raises:
+        DataError: a path does not exist, or there is no image at all.
+    """
+    if top < 1:
+        raise UsageError(f"top is 1 or more; got {top}")
+    files = list(_find_images([Path(image) for image in images]))
+    if not files:
+        raise DataError(f"found no image ({', '.join(SUFFIXES)}) in {', '.join(str(image) for image in images)}")
+    artifact = preferred(target)
+    rows: list[dict[str, Any]] = []
+    with (
+        default_candidate(artifact, runtime).open() as opened,
+        progress.bar("predict", total=len(files), unit="image") as advance,
+    ):
+        for start in range(0, len(files), BATCH):
+            part = files[start : start + BATCH]
+            rows += _predict_files(opened, artifact.manifest.preprocess, part, top)
+            advance(len(part))
+    return rows
+
+
+def sample(
+    target: str | Path | Artifact,
+    count: int,
+    *,
+    data: str | Path | Splits | None = None,
+    seed: int = 0,
+    picture: Path | None = None,
+    runtime: str | None = None,
+) -> tuple[list[dict[str, Any]], Path]:
+    """Classify `count` random test images and draw them with true and predicted label.
+
+    Args:
+        picture: where to draw; by default the run's `results/prediction_sample.png`.
+
+    Returns:
+        Rows as of `predict`, with `true` for the label; and the path of the picture.
+    """
+    if count < 1:
+        raise UsageError(f"--sample takes 1 or more; got {count}")
+    found = Target.find(target)
+    artifact = preferred(target)
+    test = found.splits(data).test
+    chosen = np.random.default_rng(seed).choice(len(test), min(count, len(test)), replace=False)
+    part = test.subset(chosen)
+    with default_candidate(artifact, runtime).open() as opened:
+        probabilities = opened.predict(part.images)
+    if picture is None:
+        picture = found.run.results / "prediction_sample.png" if found.run else Path("prediction_sample.png")
+    plots.prediction_sample(part, probabilities, picture)
+    rows = [
+        {**_row(str(name), part.class_names, answer, 3), "true": part.class_names[label]}
+        for name, answer, label in zip(part.ids, probabilities, part.labels, strict=True)
+    ]
+    return rows, picture
+
+
+def _find_images(paths: Sequence[Path]) -> Iterator[Path]:
+    for path in paths:
+        if path.is_dir():
+            yield from sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+        elif path.is_file():
+            yield path
+        else:
+            raise DataError(f"expected an image or a folder of images at {path}; nothing is there")
+
+
+def _predict_files(runtime: Runtime, preprocess: Preprocess, files: list[Path], top: int) -> list[dict[str, Any]]:
+    """Decode on all cores; a bad file gets a row that says why, and costs no other file anything."""
+
+    def read(file: Path) -> Images | str:
+        try:
+            return preprocess(file)
+        except (BadImage, OSError) as error:
+            return str(error)
+
+    with ThreadPoolExecutor(host.threads()) as pool:
+        decoded = list(pool.map(read, files))
+    good = [image for image in decoded if not isinstance(image, str)]
+    answers = iter(runtime.predict(np.stack(good)) if good else ())
+    return [
+        {"file": str(file), "error": image} if isinstance(image, str) else
+        _row(str(file), runtime.class_names, next(answers), top)
+        for file, image in zip(files, decoded, strict=True)
+    ]  # fmt: skip
+
+
+def _row(name: str, class_names: tuple[str, ...], answer: Probabilities, top: int) -> dict[str, Any]:
+    order = np.argsort(-answer, kind="stable")[:top]
+    return {
+        "file": name,
+        "class": class_names[order[0]],
+        "probability": float(answer[order[0]]),
+        "top": [[class_names[index], float(answer[index])] for index in order],
+    }
