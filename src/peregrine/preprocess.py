@@ -4,8 +4,11 @@ Used when a data set is prepared, by `predict` and by `serve`. Everything that d
 orientation, colour, size); everything that depends on the model (scale, mean, layout) is inside the model's graph.
 """
 
+import contextlib
 import io
+import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -60,11 +63,10 @@ class Preprocess(BaseModel):
         """`fit` for images that are already pixels: uint8 `(N, H, W, 3)` to `(N, size, size, 3)`."""
         if images.shape[1:3] == (self.size, self.size):
             return images
-        return (
-            np.stack([self.fit(Image.fromarray(image)) for image in images])
-            if len(images)
-            else (np.empty((0, self.size, self.size, 3), np.uint8))
-        )
+        fitted = np.empty((len(images), self.size, self.size, 3), np.uint8)
+        for index, image in enumerate(images):
+            fitted[index] = self.fit(Image.fromarray(image))
+        return fitted
 
 
 def decode(source: bytes | Path) -> Image.Image:
@@ -76,27 +78,69 @@ def decode(source: bytes | Path) -> Image.Image:
     Raises:
         BadImage: unreadable, truncated, too large, or not one of JPEG, PNG, WEBP and BMP.
     """
-    data = source.read_bytes() if isinstance(source, Path) else source
+    with _opened(source.read_bytes() if isinstance(source, Path) else source) as image:
+        image.load()
+        return _to_rgb(ImageOps.exif_transpose(image))
+
+
+def dimensions(source: bytes) -> tuple[int, int]:
+    """Width and height of an image in pixels, from its header alone, before EXIF orientation.
+
+    Raises:
+        BadImage: the header is no usable one; the message says why.
+    """
+    with _opened(source) as image:
+        return image.size
+
+
+@contextlib.contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    """An image with its header read, checked for size; inside the block too, what Pillow raises is a `BadImage`."""
     if not data:
         raise BadImage("the file is empty")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # Pillow warns of bombs and of damaged metadata
-            warnings.simplefilter("ignore", DeprecationWarning)
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise BadImage(f"{image.width}×{image.height} pixels are more than {MAX_PIXELS:,}")
-                image.load()
-                return _to_rgb(ImageOps.exif_transpose(image))
+        with _strict_warnings(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise BadImage(f"{image.width}×{image.height} pixels are more than {MAX_PIXELS:,}")
+            yield image
     except BadImage:
         raise
     except UnidentifiedImageError:
         raise BadImage(f"not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image") from None
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise BadImage(f"more than {MAX_PIXELS:,} pixels") from None
-    except (OSError, ValueError, SyntaxError, EOFError, Warning, IndexError, OverflowError, MemoryError) as error:
-        # Pillow's decoders raise all of these on damaged input
+    except Exception as error:  # damaged input makes Pillow raise nearly anything, struct.error and TypeError included
         raise BadImage(f"damaged: {error}") from None
+
+
+_warnings_lock = threading.Lock()
+_warnings_users = 0
+_warnings_before: contextlib.AbstractContextManager[object]
+
+
+@contextlib.contextmanager
+def _strict_warnings() -> Iterator[None]:
+    """Turn what Pillow warns of, bombs and damaged metadata, into errors; its deprecations do not concern a user.
+
+    `warnings.catch_warnings` changes the whole process: blocks that overlap in two threads would put each other's
+    filters back and leave one in force for good. So the first thread in sets the filters, the last one out removes
+    them, and they concern Pillow only.
+    """
+    global _warnings_users, _warnings_before
+    with _warnings_lock:
+        if _warnings_users == 0:
+            _warnings_before = warnings.catch_warnings()
+            _warnings_before.__enter__()
+            warnings.filterwarnings("error", module=r"PIL\.")
+            warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"PIL\.")
+        _warnings_users += 1
+    try:
+        yield
+    finally:
+        with _warnings_lock:
+            _warnings_users -= 1
+            if _warnings_users == 0:
+                _warnings_before.__exit__(None, None, None)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -1,0 +1,106 @@
+"""What a source of labelled images is.
+
+There are two ways to name data, and the catalogue has a kind for each:
+
+- `source`: data known by a name, `cifar10`; a `Source` finds it on this machine or downloads it.
+- `layout`: data at a path; the first `Layout` that recognises the path's content loads it.
+
+Both are satisfied by a module with these functions or by an object with these methods. Both return `Loaded`: splits of
+uint8 images at one size, every class in every split, no validation unless the data comes with one (training splits its
+own off later), and the names of what had to be left out. Neither changes anything outside Peregrine's cache.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from peregrine.dataset import Splits
+from peregrine.errors import UsageError
+
+Resize = Literal["crop", "pad"]
+SIZES = range(8, 1025)  # sides in pixels that data can be asked for
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may ask of any data; a source ignores what does not concern it.
+
+    Attributes:
+        size: side of the square images in pixels; None takes the data's own.
+        resize: how other shapes become square: `crop` the centre or `pad` with black.
+        max_bad: fraction of the images, 0 to 1, that may be unreadable and left out.
+        seed: of the split into train and test, for data that comes without one.
+
+    Raises:
+        UsageError: a value is out of its range.
+    """
+
+    size: int | None = None
+    resize: Resize = "crop"
+    max_bad: float = 0.01
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.size is not None and self.size not in SIZES:
+            raise UsageError(f"an image size is {SIZES[0]} to {SIZES[-1]} pixels; got {self.size}")
+        if self.resize not in ("crop", "pad"):
+            raise UsageError(f"resize is crop or pad; got {self.resize!r}")
+        if not 0 <= self.max_bad <= 1:
+            raise UsageError(f"max-bad is a fraction, 0 to 1, or 0% to 100%; got {self.max_bad}")
+        if self.seed < 0:
+            raise UsageError(f"a seed is 0 or more; got {self.seed}")
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An image that could not be read: its id and why."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Splits, and the images that are not in them because they could not be read."""
+
+    splits: Splits
+    left_out: tuple[LeftOut, ...] = ()
+
+
+class Source(Protocol):
+    """Data known by a name."""
+
+    def fetch(self) -> Path | None:
+        """Make sure that the data is on this machine, whole: its folder, or None where a library brings it.
+
+        Raises:
+            MachineError: it has to be downloaded and cannot be; the message says where to put it by hand.
+            DamagedFile: what was found or downloaded is not the real thing.
+        """
+        ...
+
+    def load(self, options: Options) -> Loaded:
+        """Fetch and read the data.
+
+        Raises:
+            MachineError, DamagedFile: as `fetch`.
+        """
+        ...
+
+
+class Layout(Protocol):
+    """Data at a path, in one recognisable form."""
+
+    def recognises(self, location: Path) -> bool:
+        """Whether the content of `location` looks like this layout; names are looked at, files are not read."""
+        ...
+
+    def load_from(self, location: Path, options: Options) -> Loaded:
+        """Read the data at `location`.
+
+        Raises:
+            DataError: the data cannot be trained on: an empty class, one class only.
+            CheckFailed: a file is damaged, or more images than `max_bad` are.
+            MachineError: a folder cannot be read, or the cache cannot be written.
+        """
+        ...

@@ -1,0 +1,53 @@
+"""Where data lies on this machine: the user's own folder, and Peregrine's cache."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import filelock
+import platformdirs
+
+from peregrine import files
+from peregrine.errors import UsageError
+
+_log = logging.getLogger("peregrine")
+
+
+def data_folder() -> Path | None:
+    """The folder that `PEREGRINE_DATA` names, where named sources are looked for first; None when it is not set.
+
+    Raises:
+        UsageError: the variable is set and there is no such folder.
+    """
+    named = os.environ.get("PEREGRINE_DATA")
+    if not named:
+        return None
+    folder = Path(named).expanduser()
+    if not folder.is_dir():
+        raise UsageError(f"PEREGRINE_DATA names an existing folder; got {named!r}; create it or unset the variable")
+    return folder
+
+
+def cache_folder() -> Path:
+    """The folder for downloads and prepared data: `PEREGRINE_CACHE`, by default the platform's cache folder."""
+    named = os.environ.get("PEREGRINE_CACHE")
+    return Path(named).expanduser().absolute() if named else Path(platformdirs.user_cache_dir("peregrine"))
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Create `folder`, be the only process that writes in it, and clear away what killed writers left there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        _log.info("waiting for another process that is writing to %s", folder)
+        lock.acquire()
+    try:
+        files.sweep(folder)
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,96 @@
+"""Tiny data sets in real formats, for tests."""
+
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from peregrine.dataset import Images, Labels
+
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CIFAR100_CLASSES = tuple(f"fine{number:02d}" for number in range(100))
+
+
+def images(count: int, size: int = 32, seed: int = 0) -> Images:
+    """Random pixels, uint8 `(count, size, size, 3)`."""
+    return np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), np.uint8)
+
+
+def cifar10_binary(folder: Path, per_batch: int = 10) -> tuple[Images, Labels]:
+    """Write CIFAR-10's binary layout; gives what is in it, training first."""
+    pixels, labels = images(6 * per_batch), np.arange(6 * per_batch) % 10
+    folder.mkdir(parents=True)
+    for name, part in _cifar10_parts(per_batch):
+        records = [bytes([labels[i]]) + pixels[i].transpose(2, 0, 1).tobytes() for i in part]
+        (folder / f"{name}.bin").write_bytes(b"".join(records))
+    (folder / "batches.meta.txt").write_text("\n".join(CIFAR10_CLASSES) + "\n\n")
+    return pixels, labels
+
+
+def cifar10_python(folder: Path, per_batch: int = 10, protocol: int = 2) -> tuple[Images, Labels]:
+    """Write CIFAR-10's Python layout with the same content as `cifar10_binary`."""
+    pixels, labels = images(6 * per_batch), np.arange(6 * per_batch) % 10
+    folder.mkdir(parents=True)
+    for name, part in _cifar10_parts(per_batch):
+        content = {"data": planar(pixels[part]), "labels": labels[part].tolist(), "batch_label": "a batch"}
+        (folder / name).write_bytes(pickle.dumps(content, protocol))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": list(CIFAR10_CLASSES)}, protocol))
+    return pixels, labels
+
+
+def cifar100_binary(folder: Path, train: int = 200, test: int = 100) -> tuple[Images, Labels]:
+    """Write CIFAR-100's binary layout."""
+    pixels, labels = images(train + test), np.arange(train + test) % 100
+    folder.mkdir(parents=True)
+    for name, part in (("train", range(train)), ("test", range(train, train + test))):
+        records = [bytes([labels[i] // 5, labels[i]]) + pixels[i].transpose(2, 0, 1).tobytes() for i in part]
+        (folder / f"{name}.bin").write_bytes(b"".join(records))
+    (folder / "fine_label_names.txt").write_text("\n".join(CIFAR100_CLASSES) + "\n")
+    return pixels, labels
+
+
+def cifar100_python(folder: Path, train: int = 200, test: int = 100) -> tuple[Images, Labels]:
+    """Write CIFAR-100's Python layout with the same content as `cifar100_binary`."""
+    pixels, labels = images(train + test), np.arange(train + test) % 100
+    folder.mkdir(parents=True)
+    for name, part in (("train", slice(0, train)), ("test", slice(train, train + test))):
+        content: dict[str, Any] = {"data": planar(pixels[part]), "fine_labels": labels[part].tolist()}
+        (folder / name).write_bytes(pickle.dumps(content, 2))
+    (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": list(CIFAR100_CLASSES)}, 2))
+    return pixels, labels
+
+
+def photos(
+    folder: Path,
+    classes: Sequence[str] = ("cat", "dog"),
+    each: int = 5,
+    size: int = 16,
+    suffix: str = ".png",
+    seed: int = 0,
+) -> Path:
+    """Write a folder per class with `each` images of random pixels."""
+    for number, name in enumerate(classes):
+        (folder / name).mkdir(parents=True)
+        for index, pixels in enumerate(images(each, size, seed=100 * seed + number)):
+            Image.fromarray(pixels).save(folder / name / f"{index}{suffix}")
+    return folder
+
+
+def split_photos(folder: Path, splits: Sequence[str] = ("train", "test"), **settings: Any) -> Path:
+    """Write `photos` into a folder per split, each with pixels of its own."""
+    for number, split in enumerate(splits):
+        photos(folder / split, seed=number, **settings)
+    return folder
+
+
+def planar(pixels: Images) -> Images:
+    """Images as CIFAR stores them: uint8 `(N, 3072)`, all red, then all green, then all blue."""
+    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)).reshape(len(pixels), -1)
+
+
+def _cifar10_parts(per_batch: int) -> list[tuple[str, range]]:
+    names = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
+    return [(name, range(index * per_batch, (index + 1) * per_batch)) for index, name in enumerate(names)]

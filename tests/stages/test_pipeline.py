@@ -1,0 +1,209 @@
+"""The whole way on real digits, as the command line goes it, and everything that one does with a run afterwards."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+import peregrine
+from peregrine.artifact import Artifact
+from peregrine.errors import UsageError
+from peregrine.rundir import RunDirectory
+
+pytestmark = [pytest.mark.torch, pytest.mark.xdist_group("pipeline")]
+pytest.importorskip("torch", reason="the digits recipe trains with PyTorch")
+
+
+def call(*arguments: str | Path, cwd: Path, status: int = 0) -> str:
+    """Run the installed command as a user does and return its stdout."""
+    command = [sys.executable, "-m", "peregrine", *[str(argument) for argument in arguments]]
+    ended = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    assert ended.returncode == status, ended.stderr
+    return ended.stdout
+
+
+def last_line(stdout: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(stdout.splitlines()[-1])
+    return content
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pipeline")
+    stdout = call("run", "--data", "digits", "--run", "digits", "--json", cwd=folder)
+    (folder / "run.json").write_text(stdout.splitlines()[-1])
+    (folder / "run.txt").write_text(stdout)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(work: Path) -> RunDirectory:
+    return RunDirectory.open(work / "digits")
+
+
+def test_every_file_of_the_plan_is_there(run: RunDirectory) -> None:
+    expected = """
+        run.json recipe.toml report.html logs/peregrine.log
+        checkpoints/best_model.safetensors checkpoints/latest_model.safetensors
+        artifacts/torch/manifest.json artifacts/torch/model.safetensors artifacts/torch/golden.npz
+        artifacts/onnx/manifest.json artifacts/onnx/model.onnx artifacts/onnx/evidence.json
+        results/training_history.png results/training_history.json results/training_summary.json
+        results/inference_results.json results/confusion_matrix.png results/class_accuracy.png
+        results/prediction_samples.png results/confidence_distribution.png results/reliability.png
+        results/benchmark.png results/benchmark.json results/parity.json
+    """.split()
+    assert [path for path in expected if not (run.path / path).is_file()] == []
+    assert len(list(run.logs.glob("training_log_*.csv"))) == 1
+    assert list((run.logs / "tensorboard").rglob("events.out.tfevents.*"))
+    assert not list(run.path.rglob(".tmp-*"))
+
+
+def test_the_result_is_good_and_proved(work: Path) -> None:
+    summary = json.loads((work / "run.json").read_text())
+    assert summary["evaluation"]["accuracy"] > 0.97
+    assert summary["evaluation"]["images"] > 300
+    (row,) = summary["exports"][0]["parity"]
+    assert row["verdict"] == "passed"
+    assert row["max_difference"] < 0.001
+    assert {row["candidate"] for row in summary["benchmark"]["rows"]} == {"torch@torch", "onnx@onnxruntime"}
+    assert summary["training"]["training_seconds"] > 0
+
+
+def test_keys_that_scripts_rely_on(run: RunDirectory) -> None:
+    training = json.loads((run.results / "training_summary.json").read_text())
+    assert {
+        "training_seconds", "validation_seconds", "preparation_seconds", "epochs", "images_per_s", "best_epoch",
+        "recipe", "engine", "model", "precision",
+    } <= training.keys()  # fmt: skip
+    results = json.loads((run.results / "inference_results.json").read_text())
+    assert {
+        "accuracy", "accuracy_interval", "top3_accuracy", "balanced_accuracy", "macro_f1", "loss", "per_class",
+        "confusion_matrix", "ece", "split", "tta", "images",
+    } <= results.keys()  # fmt: skip
+
+
+def test_the_summary_can_be_read(work: Path) -> None:
+    text = (work / "run.txt").read_text()
+    for word in ("Accuracy on", "95% interval", "onnx@onnxruntime", "passed", "Benchmark", "report.html"):
+        assert word in text
+
+
+def test_the_resolved_recipe_is_the_same_run(work: Path, run: RunDirectory) -> None:
+    recipe = run.recipe()
+    assert recipe.precision != "auto"
+    assert recipe.input.size == Artifact.open(run.artifact_path("torch")).manifest.preprocess.size
+    again = peregrine.train(
+        peregrine.load_dataset("digits", size=recipe.input.size), run.recipe_path, run=work / "again"
+    )
+    weights = [folder / "artifacts" / "torch" / "model.safetensors" for folder in (run.path, again.path.parent.parent)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_evaluate_agrees_with_the_run(work: Path, run: RunDirectory) -> None:
+    fresh = last_line(call("evaluate", "digits/artifacts/onnx", "--json", cwd=work))
+    assert fresh["candidate"] == "onnx@onnxruntime"
+    assert fresh["accuracy"] == json.loads((run.results / "inference_results.json").read_text())["accuracy"]
+    validation = last_line(call("evaluate", "digits", "--split", "validation", "--json", cwd=work))
+    assert validation["split"] == "validation"
+    assert validation["images"] < fresh["images"]
+
+
+def test_export_again_and_unknown_format(work: Path) -> None:
+    outcome = last_line(call("export", "digits", "--to", "onnx", "--json", cwd=work))["exports"][0]
+    assert outcome["status"] in ("proved", "inconclusive")
+    call("export", "digits", "--to", "onx", cwd=work, status=2)
+    call("export", "digits", "--to", "keras", cwd=work, status=2)
+
+
+def test_predict_files_as_table_csv_and_json(work: Path) -> None:
+    folder = work / "scans"
+    folder.mkdir()
+    digits = load_digits()
+    for index in range(12):
+        pixels = np.repeat((digits.images[index] * 255 / 16).astype(np.uint8)[..., None], 3, 2)
+        Image.fromarray(pixels).save(folder / f"{index:02d}.png")
+    rows = last_line(call("predict", "digits", "scans", "--json", cwd=work))["predictions"]
+    assert [Path(row["file"]).name for row in rows] == [f"{index:02d}.png" for index in range(12)]
+    assert sum(row["class"] == str(digits.target[index]) for index, row in enumerate(rows)) >= 11
+    table = list(csv.DictReader(io.StringIO(call("predict", "digits", "scans", "--csv", cwd=work))))
+    assert [row["class"] for row in table] == [row["class"] for row in rows]
+    assert "scans/00.png" in call("predict", "digits/artifacts/torch", "scans/00.png", cwd=work)
+
+
+def test_predict_tells_bad_files_and_goes_on(work: Path) -> None:
+    (work / "mixed").mkdir()
+    (work / "mixed" / "a.jpg").write_text("no image")
+    Image.new("RGB", (20, 30), "white").save(work / "mixed" / "b.jpg")
+    rows = last_line(call("predict", "digits", "mixed", "--json", cwd=work, status=1))["predictions"]
+    assert "not a JPEG" in rows[0]["error"]
+    assert "class" in rows[1]
+    call("predict", "digits", "no-such.png", cwd=work, status=2)
+
+
+def test_sample_draws_a_picture(work: Path) -> None:
+    answer = last_line(call("predict", "digits", "--sample", "6", "--json", cwd=work))
+    assert len(answer["predictions"]) == 6
+    assert all({"true", "class", "probability"} <= row.keys() for row in answer["predictions"])
+    with Image.open(work / answer["picture"]) as picture:
+        assert picture.width > 400
+
+
+def test_runs_lists_it(work: Path) -> None:
+    (row,) = last_line(call("runs", ".", "--json", cwd=work))["runs"][-1:]
+    assert row["data"] == "digits"
+    assert row["accuracy"] > 0.97
+
+
+def test_a_damaged_model_is_refused(work: Path, run: RunDirectory) -> None:
+    model = run.artifact_path("onnx") / "model.onnx"
+    content = model.read_bytes()
+    model.write_bytes(content[:100] + bytes([content[100] ^ 1]) + content[101:])
+    try:
+        call("predict", "digits/artifacts/onnx", "--sample", "3", cwd=work, status=1)
+    finally:
+        model.write_bytes(content)
+
+
+def test_report_again(work: Path, run: RunDirectory) -> None:
+    run.report_path.unlink()
+    assert last_line(call("report", "digits", "--json", cwd=work))["report"] == str(Path("digits/report.html"))
+    assert "onnx@onnxruntime" in run.report_path.read_text()
+
+
+def test_python_api(work: Path, run: RunDirectory) -> None:
+    """From a script without a `__main__` guard, as people write them."""
+    script = """
+import peregrine
+splits = peregrine.load_dataset("digits")
+artifact = peregrine.train(splits, "digits", run="api", changes={"epochs": 2})
+(export,) = peregrine.export(artifact, "onnx")
+figures = peregrine.evaluate(artifact, data=splits)
+with peregrine.open(export.artifact, verify=True) as model:
+    probabilities = model.predict(splits.test.images)
+assert probabilities.shape == (len(splits.test), 10), probabilities.shape
+assert abs((probabilities.argmax(1) == splits.test.labels).mean() - figures["accuracy"]) < 0.02
+rows = peregrine.benchmark("api", rounds=1)["rows"]
+print(len(rows), peregrine.report("api"))
+"""
+    ended = subprocess.run([sys.executable, "-c", script], cwd=work, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.split()[0] == "2"
+    assert ended.stderr == ""
+
+
+def test_arrays_of_ones_own(work: Path) -> None:
+    """Data that was never a file: the run cannot find it again, and says so."""
+    splits = peregrine.load_dataset("digits")
+    own = peregrine.Splits(splits.train, None, splits.test)
+    artifact = peregrine.train(own, "digits", run=work / "own", changes={"epochs": 1})
+    assert peregrine.evaluate(artifact, data=own)["images"] == len(own.test)
+    with pytest.raises(UsageError, match="--data"):
+        peregrine.evaluate(artifact)
