@@ -15,9 +15,9 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from peregrine import files, host
 from peregrine.dataset import Dataset, Images
-from peregrine.errors import DamagedFile, UsageError
+from peregrine.errors import CheckFailed, DamagedFile, UsageError
 from peregrine.formats import FORMATS, Format, find_format
 from peregrine.preprocess import Preprocess
 
@@ -131,23 +131,29 @@ class Artifact:
         if not manifest_path.is_file():
             raise UsageError(f"an artifact is a folder with a manifest.json; found none at {folder}")
         content = manifest_path.read_bytes()
-        identity = hashlib.sha256(content).hexdigest()
-        with contextlib.suppress(FileNotFoundError):
-            if (folder / "manifest.sha256").read_bytes() == f"{identity}\n".encode():
-                return cls._verified(folder, content, identity)
-        raise DamagedFile(f"{manifest_path} does not match manifest.sha256; export the model again")
+        identity = _sha256(content)
+        seal = folder / "manifest.sha256"
+        if not seal.is_file() or seal.read_bytes() != f"{identity}\n".encode():
+            raise DamagedFile(f"{manifest_path} does not match manifest.sha256; export the model again")
+        return cls._verified(folder, content, identity)
 
     @classmethod
     def _verified(cls, folder: Path, content: bytes, identity: str) -> "Artifact":
         try:
             manifest = Manifest.model_validate_json(content)
         except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"]))
             raise DamagedFile(
-                f"{folder / 'manifest.json'} is not a manifest of schema 1: {error.errors()[0]['msg']}"
+                f"{folder / 'manifest.json'} is not a manifest of schema 1 ({key}: {first['msg']}); export the model "
+                "again, or open it with the version that wrote it"
             ) from None
-        find_format(manifest.format)
         for name, record in manifest.files.items():
-            _verify(folder / name, record)
+            _verify(folder, name, record)
+        model = folder / find_format(manifest.format).file
+        for path in _contents(model):  # what lies beside the model is not looked at by any library
+            if path.relative_to(folder).as_posix() not in manifest.files:
+                raise DamagedFile(f"{path} is not in the manifest; delete it or export the model again")
         artifact = cls(folder, manifest, identity)
         artifact.golden()
         return artifact
@@ -171,10 +177,15 @@ class Artifact:
                 `recipe`, `parent`, `ancestor`, `temperature`. `inherited` gives those of a parent.
             golden: the images and the ancestor's answers.
             notes: a mapping that may still be filled inside the block.
+
+        Raises:
+            CheckFailed: the block wrote no model.
         """
         kind = find_format(format)
         with files.writing_folder(path) as folder:
             yield folder
+            if not (folder / kind.file).exists():
+                raise CheckFailed(f"an artifact of format {format} holds {kind.file}; none was written to {path}")
             recorded = {
                 file.relative_to(folder).as_posix(): FileRecord(
                     size_bytes=file.stat().st_size, sha256=files.sha256(file)
@@ -198,8 +209,10 @@ class Artifact:
                 }
             )
             content = (manifest.model_dump_json(by_alias=True, indent=2) + "\n").encode()
-            identity = hashlib.sha256(content).hexdigest()
-            _write_evidence(folder, identity, _write_golden(folder, golden), {})
+            identity = _sha256(content)
+            packed = _pack_golden(golden)
+            files.write_bytes(folder / "golden.npz", packed)
+            _write_evidence(folder, identity, [_sha256(packed)], {})
             files.write_text(folder / "manifest.sha256", identity + "\n")
             files.write_bytes(folder / "manifest.json", content)
 
@@ -216,7 +229,7 @@ class Artifact:
         """
         path = self.path / "golden.npz"
         content = path.read_bytes() if path.is_file() else b""
-        if hashlib.sha256(content).hexdigest() != self._evidence_file()["golden_sha256"]:
+        if _sha256(content) not in self._evidence_file()["golden_sha256"]:
             raise DamagedFile(f"{path} is missing or was changed; export the model again")
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             answers = {key.removeprefix("answer:"): arrays[key] for key in arrays.files if key != "images"}
@@ -233,20 +246,24 @@ class Artifact:
 
     def learn(self, topic: str, content: Any, answers: Mapping[str, Probabilities] | None = None) -> None:
         """Replace one topic of the evidence, and add golden answers of proved Candidates."""
-        learned = {**self.evidence(), topic: content}
-        digest = self._evidence_file()["golden_sha256"]
+        learned = self.evidence()
+        hashes = self._evidence_file()["golden_sha256"]
         if answers:
             golden = self.golden()
-            digest = _write_golden(self.path, Golden(golden.images, {**golden.answers, **answers}))
-        _write_evidence(self.path, self.id, digest, learned)
+            packed = _pack_golden(Golden(golden.images, {**golden.answers, **answers}))
+            # Two files cannot change at once: for a moment the evidence vouches for both versions of the other one.
+            _write_evidence(self.path, self.id, [*hashes, _sha256(packed)], learned)
+            files.write_bytes(self.path / "golden.npz", packed)
+            hashes = [_sha256(packed)]
+        _write_evidence(self.path, self.id, hashes, {**learned, topic: content})
 
     def _evidence_file(self) -> dict[str, Any]:
         path = self.path / "evidence.json"
         content = path.read_bytes() if path.is_file() else b""
         try:
             evidence: dict[str, Any] = json.loads(content)
-            sound = content == _sealed(evidence) and evidence["artifact"] == self.id
-        except (ValueError, KeyError, TypeError):
+            sound = content == _sealed(evidence) and (evidence["schema"], evidence["artifact"]) == (1, self.id)
+        except (ValueError, KeyError, AttributeError):
             sound = False
         if not sound:
             raise DamagedFile(f"{path} is missing, was changed or belongs to another artifact; export the model again")
@@ -263,7 +280,17 @@ def golden_images(dataset: Dataset) -> Images:
     return np.ascontiguousarray(dataset.images[np.sort(order)])
 
 
-def _verify(path: Path, record: FileRecord) -> None:
+def _contents(model: Path) -> list[Path]:
+    """The model's file, or every file and link in its folder."""
+    if not model.is_dir():
+        return [model]
+    return sorted(path for path in model.rglob("*") if path.is_symlink() or not path.is_dir())
+
+
+def _verify(folder: Path, name: str, record: FileRecord) -> None:
+    path = folder / name
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        raise DamagedFile(f"{folder / 'manifest.json'} lists {name!r}, which is outside; export the model again")
     found = path.stat().st_size if path.is_file() else None
     if found is None:
         raise DamagedFile(f"{path} is missing; export the model again")
@@ -273,16 +300,15 @@ def _verify(path: Path, record: FileRecord) -> None:
         raise DamagedFile(f"{path} was changed: its SHA-256 differs from the manifest's; export the model again")
 
 
-def _write_golden(folder: Path, golden: Golden) -> str:
+def _pack_golden(golden: Golden) -> bytes:
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {f"answer:{key}": value for key, value in golden.answers.items()}
     np.savez_compressed(buffer, images=golden.images, **arrays)
-    files.write_bytes(folder / "golden.npz", buffer.getvalue())
-    return hashlib.sha256(buffer.getvalue()).hexdigest()
+    return buffer.getvalue()
 
 
-def _write_evidence(folder: Path, identity: str, golden_sha256: str, learned: Mapping[str, Any]) -> None:
-    evidence = {"schema": 1, "artifact": identity, "golden_sha256": golden_sha256, "learned": dict(learned)}
+def _write_evidence(folder: Path, identity: str, golden_sha256: Sequence[str], learned: Mapping[str, Any]) -> None:
+    evidence = {"schema": 1, "artifact": identity, "golden_sha256": list(golden_sha256), "learned": dict(learned)}
     files.write_bytes(folder / "evidence.json", _sealed(evidence))
 
 
@@ -290,5 +316,9 @@ def _sealed(evidence: Mapping[str, Any]) -> bytes:
     """The exact bytes of evidence.json: canonical JSON that contains the hash of itself without the seal."""
     content = {key: value for key, value in evidence.items() if key != "seal"}
     canonical = json.dumps(content, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
-    content["seal"] = hashlib.sha256(canonical).hexdigest()
+    content["seal"] = _sha256(canonical)
     return (json.dumps(content, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -19,6 +19,7 @@ class Candidate:
 
     Attributes:
         artifact: the Artifact's folder.
+        format: its format's name.
         runtime: key of the catalogue's runtimes.
         provider: the backend inside the runtime that must really run, `cpu` or `cuda`; asserted after opening.
         precision: the precision that runs, which a hint may lower below the file's: `fp32`, `bf16`, `fp16`, `int8`.

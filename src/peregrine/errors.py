@@ -101,9 +101,14 @@ _FIXES = {
 
 
 def machine_error(error: OSError, path: Path | str | None = None) -> MachineError:
-    """Explain an `OSError` in the words of a user: what failed, where, and what to do."""
+    """Explain an `OSError` in the words of a user: what failed, where, and what to do.
+
+    Args:
+        path: what was being read or written, where the error does not know it or knows only a temporary name.
+    """
     where = path or error.filename or "a file"
-    found, fix = _FIXES.get(error.errno or 0, ((error.strerror or str(error)).lower(), "see `peregrine doctor`"))
+    words = " ".join((error.strerror or str(error) or "no reason was given").split())
+    found, fix = _FIXES.get(error.errno or 0, (words[:1].lower() + words[1:], "see `peregrine doctor`"))
     return MachineError(f"cannot read or write {where}: {found}; {fix}")
 
 

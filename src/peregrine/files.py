@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 from peregrine.errors import DamagedFile
 
 _TEMPORARY = ".tmp-"  # prefix of everything unfinished; readers skip it, writers may sweep it
+_ASIDE = ".aside"  # suffix of the folder in which an old version waits for its successor
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -39,7 +39,7 @@ def read_json(path: Path) -> Any:
     """Read JSON; a file that is none is a `DamagedFile` that names it."""
     try:
         return json.loads(path.read_bytes())
-    except (ValueError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise DamagedFile(f"{path} is not valid JSON ({error}); restore it or delete it") from None
 
 
@@ -50,12 +50,10 @@ def writing(path: Path) -> Iterator[Path]:
     The temporary name keeps the suffix, because some libraries choose their format by it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=_TEMPORARY, suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _beside(path, path.suffix)
     try:
+        temporary.touch(exist_ok=False)
         yield temporary
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files private
         _flush(temporary)
         temporary.replace(path)
         _flush(path.parent)
@@ -67,21 +65,19 @@ def writing(path: Path) -> Iterator[Path]:
 def writing_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path` that takes its place when the block ends well.
 
-    An existing `path` is moved aside just before the rename and removed after it.
+    No system call replaces a folder that is not empty, so an existing `path` is moved aside first. `sweep` moves it
+    back after a kill between the two renames.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=path.parent))
+    temporary = _beside(path)
     try:
+        temporary.mkdir()
         yield temporary
-        temporary.chmod(0o777 & ~_umask())
         for entry in sorted(temporary.rglob("*")):
             _flush(entry)
         _flush(temporary)
         if path.exists():
-            old = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=path.parent))
-            path.rename(old / path.name)
-            temporary.rename(path)
-            shutil.rmtree(old, ignore_errors=True)
+            _exchange(temporary, path)
         else:
             temporary.rename(path)
         _flush(path.parent)
@@ -89,10 +85,22 @@ def writing_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def is_temporary(path: Path) -> bool:
+    """Whether a name in a listing belongs to something unfinished, which readers skip."""
+    return path.name.startswith(_TEMPORARY)
+
+
 def sweep(folder: Path) -> None:
     """Remove what a killed writer left unfinished in `folder`. Call it only while holding the folder's lock."""
+    for aside in folder.glob(f"{_TEMPORARY}*{_ASIDE}"):
+        for old in aside.iterdir():
+            if not (folder / old.name).exists():
+                old.rename(folder / old.name)
     for leftover in folder.glob(f"{_TEMPORARY}*"):
-        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        if leftover.is_dir() and not leftover.is_symlink():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink()
 
 
 def sha256(path: Path, progress: Callable[[int], None] | None = None) -> str:
@@ -106,15 +114,31 @@ def sha256(path: Path, progress: Callable[[int], None] | None = None) -> str:
     return digest.hexdigest()
 
 
+def _beside(path: Path, suffix: str = "") -> Path:
+    """A new name in the same folder; created the plain way, so that the umask decides who may read."""
+    return path.with_name(f"{_TEMPORARY}{os.urandom(8).hex()}{suffix}")
+
+
+def _exchange(new: Path, path: Path) -> None:
+    """Put the folder `new` in the place of `path`, which is removed; on failure `path` is back where it was."""
+    aside = _beside(path, _ASIDE)
+    aside.mkdir()
+    old = aside / path.name
+    try:
+        path.rename(old)
+        new.rename(path)
+    except OSError:
+        if old.exists():
+            old.rename(path)
+        raise
+    finally:
+        if path.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+
+
 def _flush(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _umask() -> int:
-    current = os.umask(0o022)
-    os.umask(current)
-    return current

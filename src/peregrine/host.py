@@ -1,6 +1,7 @@
 """What this machine has: processors, memory, accelerator; and how many threads every library may use."""
 
 import functools
+import math
 import os
 import platform
 from importlib import metadata
@@ -14,13 +15,13 @@ LIBRARIES = (
 
 @functools.cache
 def threads() -> int:
-    """Threads that compute-bound libraries should use: the affinity mask, cut by the cgroup's CPU quota.
+    """Threads that compute-bound libraries should use: the affinity mask, cut by the cgroups' CPU quotas.
 
     `os.cpu_count` alone is wrong in containers, where it counts the cores of the whole host.
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _cgroup_quota(Path("/sys/fs/cgroup"))
-    return max(1, min(allowed, round(quota))) if quota else allowed
+    quotas = [_cpu_quota(folder) for folder in cgroups()]
+    return max(1, round(min([allowed, *quotas])))
 
 
 @functools.cache
@@ -50,10 +51,9 @@ def has_bf16() -> bool:
 
 
 def memory_bytes() -> int:
-    """Memory that this process may use: the machine's, or the cgroup's limit where that is lower."""
+    """Memory that this process may use: the machine's, or a cgroup's limit where that is lower."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = next(iter(_lines(Path("/sys/fs/cgroup/memory.max"))), "max")
-    return min(total, int(limit)) if limit.isdigit() else total
+    return int(min([total, *(_memory_limit(folder) for folder in cgroups())]))
 
 
 def describe() -> dict[str, Any]:
@@ -79,10 +79,26 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _cgroup_quota(folder: Path) -> float | None:
-    """CPUs allowed by cgroup v2 (`cpu.max`: quota and period in microseconds), None without a limit."""
+def cgroups(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> list[Path]:
+    """Folders of this process's cgroup (version 2) and all above it; each one's limits hold.
+
+    In a container the process usually sees its own as the root; a systemd slice or a batch job lies deeper.
+    """
+    own = next((line.removeprefix("0::/") for line in _lines(membership) if line.startswith("0::/")), "")
+    path = root / own
+    return [path, *(parent for parent in path.parents if parent.is_relative_to(root))]
+
+
+def _cpu_quota(folder: Path) -> float:
+    """CPUs allowed by `cpu.max`, which has a quota and a period in microseconds; infinite without a limit."""
     quota, _, period = next(iter(_lines(folder / "cpu.max")), "").partition(" ")
-    return int(quota) / int(period) if quota.isdigit() and period.isdigit() else None
+    return int(quota) / int(period) if quota.isdigit() and period.isdigit() else math.inf
+
+
+def _memory_limit(folder: Path) -> float:
+    """Bytes allowed by `memory.max`; infinite without a limit."""
+    limit = next(iter(_lines(folder / "memory.max")), "max")
+    return int(limit) if limit.isdigit() else math.inf
 
 
 def _lines(path: Path) -> list[str]:

@@ -23,6 +23,7 @@ def evaluate(probabilities: Floats, labels: Labels, class_names: tuple[str, ...]
         `accuracy` and its 95% `accuracy_interval` (Wilson), `top3_accuracy` (top-min(3, C)), `balanced_accuracy`,
         `macro_f1`, `loss` (mean negative log-likelihood, nats), `ece`, `per_class` (precision, recall, f1, images; by
         class name), `confusion_matrix` (rows are true classes), `reliability` (the bins behind `ece`), `images`.
+        Classes without images are left out of `balanced_accuracy` and `macro_f1`.
     """
     classes = len(class_names)
     predicted = probabilities.argmax(1)
@@ -107,15 +108,26 @@ def fit_temperature(logits: Floats, labels: Labels) -> float:
     """The temperature that minimises the log-loss of `softmax(logits / temperature)`, within 0.05 to 20.
 
     The loss is convex in the inverse temperature, so a golden-section search over its logarithm finds the minimum.
+    Where every answer is right, any sharpening lowers the loss: such data cannot say how sure to be, and 1 is returned.
+
+    Args:
+        logits: `(N, C)`, N ≥ 1.
+        labels: int64 `(N,)`.
 
     Source: Guo et al., ICML 2017, section 4.2.
     """
-    shifted = logits.astype(np.float64)
+    if (logits.argmax(1) == labels).all():
+        return 1.0
+    # How far each class stands above the true one; exact where probabilities would underflow.
+    lead = logits.astype(np.float64)
+    lead -= lead[np.arange(len(labels)), labels][:, None]
     low, high = math.log(0.05), math.log(20.0)
     ratio = (math.sqrt(5) - 1) / 2
 
     def loss(log_temperature: float) -> float:
-        return log_loss(softmax(shifted / math.exp(log_temperature)), labels)
+        scaled = lead / math.exp(log_temperature)
+        top = scaled.max(1, keepdims=True)
+        return float((top[:, 0] + np.log(np.exp(scaled - top).sum(1))).mean())
 
     while high - low > 1e-4:
         left, right = high - ratio * (high - low), low + ratio * (high - low)

@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from peregrine import metrics
 from peregrine.dataset import Labels
 
-ENOUGH_IMAGES = 2_000  # below this only a clear difference fails
+ENOUGH_IMAGES = 2_000  # below this only a clear difference fails, and only a clear agreement passes
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Limits:
     Attributes:
         agreement: smallest share of images with the ancestor's top class, ties counted as agreeing.
         difference: largest |Δp| of any class of any image; None is not judged.
-        drop_points: largest loss of accuracy in percentage points; 0 allows ties alone.
+        drop_points: largest loss of accuracy in percentage points, ties included; 0 allows ties alone.
     """
 
     agreement: float
@@ -42,14 +43,14 @@ class Verdict:
     """The outcome of one comparison.
 
     Attributes:
-        verdict: `passed`, `failed`, or `inconclusive` (too few images to tell).
+        verdict: `passed`, `failed`, or `inconclusive`: fewer than 2,000 images, too few to tell.
         agreement: share of images where both name the same class, or the ancestor's two classes tie.
         ties, disagreements: images where the top classes differ: within twice the |Δp| limit of each other in the
             ancestor's eyes, and beyond it.
         max_difference, mean_difference: of |Δp| over all images and classes.
         accuracy_drop_points: ancestor's accuracy less the Candidate's, in percentage points, with its paired 95%
             interval.
-        reasons: the limits that were broken, in words.
+        reasons: the limits that were broken or may be, in words.
     """
 
     verdict: str
@@ -79,66 +80,78 @@ def compare(ancestor: metrics.Floats, candidate: metrics.Floats, labels: Labels,
     """Judge a Candidate's answers by its ancestor's.
 
     Args:
-        ancestor, candidate: probabilities `(N, C)` of the same images, N ≥ 1.
+        ancestor, candidate: probabilities `(N, C)` of the same images, N ≥ 1. An answer that is not a number counts
+            as a wrong class, at a |Δp| of 1, and fails.
         labels: int64 `(N,)`.
     """
-    images = len(labels)
-    rows = np.arange(images)
+    sound = np.asarray((np.isfinite(ancestor) & np.isfinite(candidate)).all(axis=1))
+    before, after = (np.where(sound[:, None], answers.astype(np.float64), 0.0) for answers in (ancestor, candidate))
+    difference = np.where(sound[:, None], np.abs(before - after), 1.0)
     first, second = ancestor.argmax(1), candidate.argmax(1)
-    gap = ancestor[rows, first] - ancestor[rows, second]
-    tie = (first != second) & (gap <= 2 * (limits.difference or 0.0))
-    disagree = (first != second) & ~tie
-    difference = np.abs(ancestor.astype(np.float64) - candidate)
-    largest = float(difference.max())
-    lost = (first == labels).astype(float) - (second == labels)
-    lost_beyond_ties = np.where(tie, 0.0, lost)
-    drop = 100 * float(lost_beyond_ties.mean())
-    low, high = (100 * bound for bound in metrics.paired_interval(lost_beyond_ties))
-    agreement = 1 - float(disagree.mean())
+    rows = np.arange(len(labels))
+    gap = before[rows, first] - before[rows, second]  # in the ancestor's eyes
+    tie = sound & (first != second) & (gap <= 2 * (limits.difference or 0.0))
+    disagree = ((first != second) & ~tie) | ~sound
+    was_right, is_right = first == labels, (second == labels) & sound
+    lost = was_right.astype(np.int64) - is_right
 
-    if not np.isfinite(candidate).all():
-        reasons, clear = ["an answer is not a number"], True
-    else:
-        reasons, clear = _broken_limits(limits, images, agreement, largest, drop, low)
-    failed = bool(reasons) and (clear or images >= ENOUGH_IMAGES)
-    verdict = "failed" if failed else "inconclusive" if images < ENOUGH_IMAGES and reasons else "passed"
+    agreed = len(labels) - int(disagree.sum())
+    largest = float(difference.max())
+    verdict, reasons = _judge(limits, bool(sound.all()), agreed, largest, lost if limits.drop_points else lost * ~tie)
+    drop, interval = _drop_points(lost)
     return Verdict(
         verdict=verdict,
-        images=images,
-        agreement=agreement,
+        images=len(labels),
+        agreement=agreed / len(labels),
         ties=int(tie.sum()),
         disagreements=int(disagree.sum()),
-        max_difference=_finite(largest),
-        mean_difference=_finite(float(difference.mean())),
-        accuracy=float((second == labels).mean()),
-        ancestor_accuracy=float((first == labels).mean()),
-        accuracy_drop_points=100 * float(lost.mean()),
-        accuracy_drop_interval=(_finite(low), _finite(high)),
+        max_difference=largest,
+        mean_difference=float(difference.mean()),
+        accuracy=float(is_right.mean()),
+        ancestor_accuracy=float(was_right.mean()),
+        accuracy_drop_points=drop,
+        accuracy_drop_interval=interval,
         limits=limits,
-        reasons=tuple(reasons),
+        reasons=reasons,
     )
 
 
-def _broken_limits(
-    limits: Limits, images: int, agreement: float, largest: float, drop: float, drop_low: float
-) -> tuple[list[str], bool]:
-    """The broken limits in words, and whether one of them is broken whatever the number of images.
+def _judge(
+    limits: Limits, sound: bool, agreed: int, largest: float, lost: npt.NDArray[np.int64]
+) -> tuple[str, tuple[str, ...]]:
+    """The verdict and its reasons.
 
-    |Δp| is exact on each image. Shares are estimates: with few images they fail only with their whole interval.
+    From 2,000 images on, every broken limit fails. With fewer, shares are rough estimates: one beyond its limit fails
+    only if its whole 95% interval is, and a loss of accuracy passes only if its whole interval is within the limit.
+    A NaN and |Δp| are no estimates: more images can only make them worse.
     """
-    reasons, clear = [], False
-    if limits.difference is not None and not largest <= limits.difference:
-        reasons.append(f"largest |Δp| {largest:.4f} is above {limits.difference}")
-        clear = True
+    images = len(lost)
+    agreement = agreed / images
+    drop, (low, high) = _drop_points(lost)
+    broken: list[tuple[bool, str]] = []  # whether it is certain with few images too, and the limit in words
+    if not sound:
+        broken.append((True, "an answer is not a number"))
+    if limits.difference is not None and largest > limits.difference:
+        broken.append((True, f"largest |Δp| {largest:.3g} is above {limits.difference}"))
     if agreement < limits.agreement:
-        reasons.append(f"agreement {agreement:.2%} is below {limits.agreement:.1%}")
-        clear |= metrics.wilson_interval(round(agreement * images), images)[1] < limits.agreement
+        certain = metrics.wilson_interval(agreed, images)[1] < limits.agreement
+        broken.append((certain, f"agreement on {agreed:,} of {images:,} images ({agreement:.2%}) is below {limits.agreement:.1%}"))
     if drop > limits.drop_points:
-        reasons.append(f"accuracy drops by {drop:.2f} points, the limit is {limits.drop_points}")
-        clear |= drop_low > limits.drop_points
-    return reasons, clear
+        words = f"accuracy drops by {drop:.3g} points, the limit is {limits.drop_points}"
+        broken.append((low > limits.drop_points, words))
+
+    reasons = tuple(words for _, words in broken)
+    if images >= ENOUGH_IMAGES or any(certain for certain, _ in broken):
+        return ("failed" if broken else "passed"), reasons
+    if broken:
+        return "inconclusive", reasons
+    if high > limits.drop_points:
+        words = f"{images:,} images are too few to tell whether accuracy drops by more than {limits.drop_points} points"
+        return "inconclusive", (words,)
+    return "passed", ()
 
 
-def _finite(value: float) -> float:
-    """JSON has no infinity."""
-    return value if np.isfinite(value) else float(np.sign(value) * np.finfo(np.float32).max) if value == value else -1.0
+def _drop_points(lost: npt.NDArray[np.int64]) -> tuple[float, tuple[float, float]]:
+    """Percentage points of accuracy lost, with the paired 95% interval; `lost` is 1, 0 or -1 for each image."""
+    low, high = metrics.paired_interval(lost.astype(np.float64))
+    return 100 * int(lost.sum()) / len(lost), (max(-100.0, 100 * low), min(100.0, 100 * high))

@@ -6,6 +6,8 @@ A recipe is checked once, here. An unknown key is an error with a suggestion, ne
 (`[model]` beyond its name) is checked by the model's own `Options` when the engine resolves the recipe.
 """
 
+import json
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from importlib import resources
@@ -14,6 +16,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from peregrine import catalog, files
 from peregrine.errors import RecipeError, UsageError, suggestion
@@ -213,7 +216,7 @@ def load_recipe(name_or_path: str | Path, changes: Mapping[str, Any] | None = No
     if name in recipe_names():
         text = (resources.files("peregrine") / "recipes" / f"{name}.toml").read_text("utf-8")
     elif Path(name).is_file():
-        text = Path(name).read_text("utf-8", errors="replace")
+        text = _read(Path(name))
     else:
         known = recipe_names()
         raise UsageError(
@@ -227,6 +230,13 @@ def load_recipe(name_or_path: str | Path, changes: Mapping[str, Any] | None = No
     for key, value in (changes or {}).items():
         _assign(content, key, value)
     return validate(Recipe, content, f"recipe {name}")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"recipe {path} is not a text file in UTF-8: {error.reason} at byte {error.start}") from None
 
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
@@ -244,9 +254,10 @@ def parse_setting(setting: str) -> tuple[str, Any]:
     if not equals or not key.strip():
         raise UsageError(f"--set takes key=value, as in --set optimizer.learning_rate=0.1; got {setting!r}")
     try:
-        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+        content = tomllib.loads(f"value = {value}")
     except tomllib.TOMLDecodeError:
-        return key.strip(), value.strip()
+        content = {}
+    return key.strip(), content["value"] if len(content) == 1 else value.strip()
 
 
 T = TypeVar("T", bound=BaseModel)
@@ -259,24 +270,60 @@ def validate(kind: type[T], content: Mapping[str, Any], where: str) -> T:
         RecipeError: names the key, the rule and what was found; an unknown key gets a suggestion.
     """
     try:
-        return kind.model_validate(content)
+        # Strict, because "3" is no number and true is not 1; as JSON, where a list may still stand for a tuple.
+        return kind.model_validate_json(json.dumps(content, default=str), strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        location = [str(part) for part in first["loc"] if str(part) not in ("adam", "muon", "none", "test")]
-        key = ".".join(part for part in location if not part.startswith(("constrained-", "literal[", "int", "float")))
-        if first["type"] == "extra_forbidden":
-            near = suggestion(location[-1], {path.rpartition(".")[2] for path in _keys(kind)})
-            raise RecipeError(f"{where}: unknown key {key!r}{near}") from None
-        if first["type"] == "missing":
-            raise RecipeError(f"{where}: the key {key!r} is required and was not given") from None
-        if first["type"].startswith("union_tag"):
-            tags = str(first["ctx"].get("expected_tags", "'adam', 'muon'"))
-            found = first["ctx"].get("tag", "no name")
-            raise RecipeError(f"{where}: {key}.name is one of {tags}; got {found!r}") from None
-        rule = first["msg"].removeprefix("Value error, ")
-        rule = rule.replace("Input should", "must", 1) if rule.startswith("Input should") else rule
-        found = f"; got {first['input']!r}" if key else ""
-        raise RecipeError(f"{where}: {key + ' ' if key else ''}{rule}{found}") from None
+        raise RecipeError(f"{where}: {_explain(error.errors(), kind, content)}") from None
+
+
+def _explain(violations: list[ErrorDetails], kind: type[BaseModel], content: Mapping[str, Any]) -> str:
+    first = violations[0]
+    key, found = _key(first, content), first["input"]
+    match first["type"]:
+        case "value_error":  # a rule of our own; one over several keys says what it found
+            rule = first["msg"].removeprefix("Value error, ")
+            return f"{key} {rule}; got {found!r}" if key else rule
+        case "extra_forbidden":
+            return f"unknown key {key!r}{_near(key, kind)}"
+        case "missing":
+            return f"the key {key!r} is required and was not given"
+        case "union_tag_not_found":
+            return f"the key '{key}.name' is required and was not given"
+        case "union_tag_invalid":
+            tag, tags = first["ctx"]["tag"], first["ctx"]["expected_tags"]
+            return f"{key}.name must be one of {tags}; got {tag!r}{suggestion(tag, tags.split(chr(39)))}"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return f"{key} must be a table; got {found!r}"
+    # A union has one violation for each of its branches.
+    rules = [re.sub(r"^\w+ should ", "", each["msg"]) for each in violations if _key(each, content) == key]
+    return f"{key} must {' or '.join(rules)}; got {found!r}"
+
+
+def _key(violation: ErrorDetails, content: Mapping[str, Any]) -> str:
+    """The dotted key; in its location pydantic also names the branch of a union, which is no key of the file."""
+    here: Any = content
+    key = []
+    for part in violation["loc"]:
+        known = here if isinstance(here, Mapping) else range(len(here)) if isinstance(here, list | tuple) else ()
+        if part in known:
+            here = here[part]
+        elif violation["type"] != "missing" or part != violation["loc"][-1]:
+            continue
+        key.append(str(part))
+    return ".".join(key)
+
+
+def _near(key: str, kind: type[BaseModel]) -> str:
+    """What an unknown key may have been meant for: the same name in another table, or a similar one."""
+    known = list(dict.fromkeys(_keys(kind)))
+    table, _, name = key.rpartition(".")
+    if key in known:
+        return f"; it belongs to another {table}.name"
+    for path in known:
+        if path.rpartition(".")[2] == name:
+            return f"; did you mean {path!r}?"
+    siblings = [path.rpartition(".")[2] for path in known if path.rpartition(".")[0] == table]
+    return suggestion(name, siblings) or suggestion(key, known)
 
 
 def _assign(content: dict[str, Any], key: str, value: Any) -> None:
@@ -287,7 +334,7 @@ def _assign(content: dict[str, Any], key: str, value: Any) -> None:
         if not isinstance(table, dict):
             raise RecipeError(f"recipe key {key!r}: {part!r} is a value, not a table")
     if last in table and isinstance(table[last], dict) and not isinstance(value, dict):
-        raise RecipeError(f"recipe key {key!r} is a table; set one of its keys, {key}.{next(iter(table[last]))}=…")
+        raise RecipeError(f"recipe key {key!r} is a table; set one of its keys, {key}.{next(iter(table[last]), '…')}=…")
     table[last] = value
 
 

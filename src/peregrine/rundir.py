@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import re
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -16,6 +18,10 @@ from peregrine import files, host
 from peregrine.artifact import Artifact
 from peregrine.errors import DamagedFile, Interrupted, PeregrineError, UsageError, machine_error
 from peregrine.recipe import Recipe, load_recipe, write_recipe
+
+
+class _Taken(UsageError):
+    """Something is where a new run should go, perhaps since a moment ago."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +58,12 @@ class RunDirectory:
     def report_path(self) -> Path:
         return self.path / "report.html"
 
+    @property
+    def artifacts_folder(self) -> Path:
+        return self.path / "artifacts"
+
     def artifact_path(self, format: str) -> Path:
-        return self.path / "artifacts" / format
+        return self.artifacts_folder / format
 
     # ---- life ---------------------------------------------------------------------------------------------------
 
@@ -68,8 +78,15 @@ class RunDirectory:
         check_free(path)
         run = cls(path)
         try:
-            for folder in (run.checkpoints, run.logs, run.results, run.path / "artifacts"):
-                folder.mkdir(parents=True, exist_ok=True)
+            path.mkdir(parents=True, exist_ok=True)
+            run.checkpoints.mkdir()  # of two processes that come at the same time, one fails here
+        except FileExistsError:
+            raise _Taken(f"a new run needs a new folder; {path} was just taken; choose another --run") from None
+        except OSError as error:
+            raise machine_error(error, path) from error
+        try:
+            for folder in (run.logs, run.results, run.artifacts_folder):
+                folder.mkdir()
             write_recipe(recipe, run.recipe_path)
             content = {
                 "schema": 1,
@@ -83,8 +100,16 @@ class RunDirectory:
             }
             files.write_json(path / "run.json", content)
         except OSError as error:
+            shutil.rmtree(path, ignore_errors=True)  # so that the same command can be given again
             raise machine_error(error, path) from error
         return run
+
+    @classmethod
+    def create_new(cls, recipe: Recipe, data: dict[str, Any], folder: Path = Path("runs")) -> "RunDirectory":
+        """`create` under a default name that no other process takes, however many begin in the same moment."""
+        while True:
+            with contextlib.suppress(_Taken):
+                return cls.create(new_run_path(recipe.name, folder), recipe, data)
 
     @classmethod
     def open(cls, path: str | Path) -> "RunDirectory":
@@ -126,9 +151,12 @@ class RunDirectory:
                 "recipe": recipe.name,
                 "accuracy": files.read_json(result)["accuracy"] if result.is_file() else None,
             }
-        except (PeregrineError, OSError, KeyError) as error:
-            unknown = dict.fromkeys(("created", "data", "recipe"), "–")
-            return {"run": str(self.path), **unknown, "status": f"damaged: {error}", "accuracy": None}
+        except (PeregrineError, OSError) as error:
+            reason = str(error)
+        except (KeyError, TypeError):
+            reason = f"{self.path / 'run.json'} or a result lacks what belongs there"
+        unknown = dict.fromkeys(("created", "data", "recipe"), "–")
+        return {"run": str(self.path), **unknown, "status": f"damaged: {reason}", "accuracy": None}
 
     def recipe(self) -> Recipe:
         """The resolved recipe."""
@@ -148,11 +176,23 @@ class RunDirectory:
             raise UsageError(f"{self.path} is being written by another process; wait for it or stop it") from None
         except OSError as error:
             raise machine_error(error, self.path) from error
-        with lock:
-            for folder in (self.path, self.checkpoints, self.checkpoints / "resume", self.path / "artifacts"):
+        try:
+            for folder in self._written_folders():
                 files.sweep(folder)
             yield
-        lock.release()
+        finally:
+            lock.release()
+
+    def _written_folders(self) -> list[Path]:
+        """Where a killed writer may have left something unfinished."""
+        resume = self.checkpoints / "resume"
+        own = [self.path, self.checkpoints, resume, self.logs, self.results, self.cache, self.artifacts_folder]
+        return [*own, *self._artifact_folders()]
+
+    def _artifact_folders(self) -> list[Path]:
+        """Folders with a whole Artifact, by name."""
+        found = sorted(entry.parent for entry in self.artifacts_folder.glob("*/manifest.json"))
+        return [folder for folder in found if not files.is_temporary(folder)]
 
     @contextlib.contextmanager
     def verb(self, name: str) -> Iterator[None]:
@@ -164,22 +204,23 @@ class RunDirectory:
             "seconds": None,
             "status": "running",
         }
-        verbs = self.read()["verbs"]
-        self.update(status=f"{name}: running", verbs=[*verbs, entry])
+        before = self.read()["verbs"]
+        self.update(status=f"{name}: running", verbs=[*before, entry])
         start = time.monotonic()
-        status = "failed"
+
+        def end(status: str) -> None:
+            entry.update(seconds=round(time.monotonic() - start, 3), status=status)
+            verbs = self.read()["verbs"]
+            verbs[len(before)] = entry  # a verb inside this one may have come after it
+            self.update(status=status if status == "done" else f"{name}: {status}", verbs=verbs)
+
         try:
             yield
-            status = "done"
-        except (Interrupted, KeyboardInterrupt):
-            status = "interrupted"
+        except BaseException as error:
+            with contextlib.suppress(OSError, PeregrineError):  # a full disk must not hide what filled it
+                end("interrupted" if isinstance(error, (Interrupted, KeyboardInterrupt)) else "failed")
             raise
-        except PeregrineError:
-            raise
-        finally:
-            entry.update(seconds=round(time.monotonic() - start, 3), status=status)
-            with contextlib.suppress(OSError):  # a full disk must not hide what filled it
-                self.update(status=status if status == "done" else f"{name}: {status}", verbs=[*verbs, entry])
+        end("done")
 
     def artifacts(self) -> list[Artifact]:
         """All Artifacts, verified, the ancestor first, then by name.
@@ -187,19 +228,27 @@ class RunDirectory:
         Raises:
             DamagedFile: one of them is damaged.
         """
-        folder = self.path / "artifacts"
-        found = [Artifact.open(entry.parent) for entry in sorted(folder.glob("*/manifest.json"))]
+        found = [Artifact.open(folder) for folder in self._artifact_folders()]
         return sorted(found, key=lambda artifact: (artifact.manifest.parent is not None, artifact.manifest.format))
 
     def ancestor(self) -> Artifact:
-        """The trained model that all exports come from.
+        """The trained model that all exports come from. A damaged export does not stand in its way.
 
         Raises:
             UsageError: training has not finished.
+            DamagedFile: it is damaged.
         """
-        for artifact in self.artifacts():
+        damaged: DamagedFile | None = None
+        for folder in self._artifact_folders():
+            try:
+                artifact = Artifact.open(folder)
+            except DamagedFile as error:
+                damaged = error
+                continue
             if artifact.manifest.parent is None:
                 return artifact
+        if damaged:
+            raise damaged
         raise UsageError(
             f"{self.path} has no trained model yet; go on with: peregrine train --resume --run {self.path}"
         )
@@ -212,10 +261,14 @@ def check_free(path: Path) -> None:
         UsageError: something is there.
         MachineError: nothing can be written there.
     """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    try:
+        taken = path.exists() and (not path.is_dir() or any(path.iterdir()))
+        parent = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    except OSError as error:
+        raise machine_error(error, path) from error
+    if taken:
         hint = f"; go on with it by --resume --run {path}" if (path / "run.json").is_file() else ""
-        raise UsageError(f"a new run needs a new folder; {path} exists{hint}, or choose another --run")
-    parent = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+        raise _Taken(f"a new run needs a new folder; {path} exists{hint}, or choose another --run")
     if not parent.is_dir():
         raise UsageError(f"a run is a folder; {parent} is a file")
     if not os.access(parent, os.W_OK | os.X_OK):
@@ -223,8 +276,11 @@ def check_free(path: Path) -> None:
 
 
 def new_run_path(label: str, folder: Path = Path("runs")) -> Path:
-    """A free path such as `runs/2026-11-21-101500-digits`; a second run in the same second gets `-2`."""
-    stem = time.strftime("%Y-%m-%d-%H%M%S") + f"-{label}"
+    """A free path such as `runs/2026-11-21-101500-digits`; a second run in the same second gets `-2`.
+
+    It is free now. `RunDirectory.create_new` also wins or evades a race for it.
+    """
+    stem = time.strftime("%Y-%m-%d-%H%M%S-") + re.sub(r"[^\w.-]+", "-", label)
     path, number = folder / stem, 1
     while path.exists():
         number += 1
@@ -234,7 +290,15 @@ def new_run_path(label: str, folder: Path = Path("runs")) -> Path:
 
 def list_runs(folder: Path = Path("runs")) -> list[RunDirectory]:
     """All runs in a folder, the newest last."""
-    return [RunDirectory(entry.parent) for entry in sorted(folder.glob("*/run.json"))]
+    return sorted((RunDirectory(entry.parent) for entry in folder.glob("*/run.json")), key=_age)
+
+
+def _age(run: RunDirectory) -> tuple[str, str]:
+    """When the run was created, then its name: a run may have any name. Damaged ones count as the oldest."""
+    try:
+        return str(run.read().get("created", "")), run.path.name
+    except (PeregrineError, OSError):
+        return "", run.path.name
 
 
 def newest_unfinished(folder: Path = Path("runs")) -> RunDirectory:
@@ -244,7 +308,8 @@ def newest_unfinished(folder: Path = Path("runs")) -> RunDirectory:
         UsageError: there is none.
     """
     for run in reversed(list_runs(folder)):
-        if run.read()["status"] != "done":
+        status = run.overview()["status"]
+        if status != "done" and not status.startswith("damaged"):
             return run
     raise UsageError(f"found no unfinished run in {folder}; name one with --run")
 

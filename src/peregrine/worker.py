@@ -1,4 +1,4 @@
-"""One process per conversion and per measured Candidate: `python -m peregrine.worker LOG`.
+"""One process per conversion and per measured Candidate: `python -m peregrine.worker`.
 
 The libraries clash over protobuf, OpenMP and GPU memory, and a crashing converter must cost its own format only.
 
@@ -7,16 +7,16 @@ runs the named task of the catalogue, writes the result, and answers with one li
 gone, and the worker leaves at once, also in the middle of a task. All that libraries print goes into the log.
 """
 
-import importlib
-import json
+import contextlib
+import errno
 import logging
 import os
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -42,25 +42,30 @@ class Worker:
         self._answers: queue.Queue[str] = queue.Queue()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "peregrine.worker"],
+                # -P: a torch.py in the user's folder is not PyTorch
+                [sys.executable, "-P", "-m", "peregrine.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for the parent, which then closes our stdin
             )
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     def call(self, task: str, arguments: dict[str, Any], timeout_s: float) -> Any:
         """Run a task of the catalogue in the worker and return its result.
 
         Raises:
             PeregrineError: what the task raised, with its class and message.
-            CheckFailed: the worker crashed or took longer than `timeout_s` seconds; the message names the log.
+            CheckFailed: the worker crashed or took longer than `timeout_s` seconds; the message names the log. Later
+                calls of the same worker fail too.
         """
+        if self._process.poll() is not None:
+            raise errors.CheckFailed(f"{task} was not started: its process has ended before; see {self.log}")
         self._count += 1
         request = Path(self._exchange.name) / f"request-{self._count}.json"
         result = Path(self._exchange.name) / f"result-{self._count}.json"
-        request.write_text(json.dumps({"task": task, "arguments": arguments}))
+        files.write_json(request, {"task": task, "arguments": arguments})
         try:
             assert self._process.stdin is not None
             self._process.stdin.write(f"{request}\t{result}\n".encode())
@@ -75,7 +80,8 @@ class Worker:
             answer = ""
         if not answer:
             status = self._process.wait()
-            raise errors.CheckFailed(f"{task} ended its process (status {status}); see {self.log}")
+            how = f"status {status}" if status >= 0 else signal.Signals(-status).name
+            raise errors.CheckFailed(f"{task} ended its process ({how}); see {self.log}")
         outcome = files.read_json(result)
         if "error" in outcome:
             kind = getattr(errors, outcome["error"], errors.CheckFailed)
@@ -84,13 +90,15 @@ class Worker:
 
     def close(self) -> None:
         """End the process."""
-        if self._process.stdin and not self._process.stdin.closed:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # a request that a dead worker did not take
             self._process.stdin.close()
         try:
             self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._listener.join(timeout=5)
         self._exchange.cleanup()
 
     def _listen(self) -> None:
@@ -119,12 +127,13 @@ def main() -> None:
     """The worker's side."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries that print must not answer for us
+    sys.stdout = sys.stderr  # and what they printed is in the log when they crash
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     requests: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_read_requests, args=(requests,), daemon=True).start()
     while True:
         request, result = (Path(part) for part in requests.get().rstrip("\n").split("\t"))
-        files.write_json(result, _run(json.loads(request.read_text())))
+        _run(files.read_json(request), result)
         print("done", file=answers, flush=True)
 
 
@@ -134,22 +143,24 @@ def _read_requests(requests: "queue.Queue[str]") -> None:
     os._exit(0)  # the parent is gone, or wants us gone: not even a stuck library may hold us
 
 
-def _run(request: dict[str, Any]) -> dict[str, Any]:
-    start = time.perf_counter()
+def _run(request: dict[str, Any], result: Path) -> None:
     try:
-        result = catalog.load("task", request["task"])(**request["arguments"])
-    except errors.PeregrineError as error:
-        return {"error": type(error).__name__, "message": str(error)}
+        outcome = catalog.load("task", request["task"])(**request["arguments"])
+        files.write_json(result, {"result": outcome})
     except Exception as error:  # a converter may raise anything; its format fails, the run goes on
-        logger.exception("task %s failed", request["task"])
-        return {"error": "CheckFailed", "message": f"{request['task']} failed: {_first_line(error)}"}
-    return {"result": result, "seconds": time.perf_counter() - start}
+        explained = _explained(request["task"], error)
+        files.write_json(result, {"error": type(explained).__name__, "message": str(explained)})
 
 
-def _first_line(error: Exception) -> str:
+def _explained(task: str, error: Exception) -> errors.PeregrineError:
+    if isinstance(error, errors.PeregrineError):
+        return error
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return errors.machine_error(error)
+    logger.error("task %s failed", task, exc_info=error)
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return errors.CheckFailed(f"{task} failed: {type(error).__name__}{': ' + lines[0] if lines else ''}")
 
 
 if __name__ == "__main__":
-    importlib.import_module("peregrine.worker").main()
+    main()

@@ -29,6 +29,19 @@ class EpochRow:
     seconds: float
     images_per_s: float
 
+    def scalars(self) -> dict[str, float]:
+        """What TensorBoard shows, by tag."""
+        left_out = ("epoch", "seconds")
+        return {tag: value for tag, value in asdict(self).items() if tag not in left_out and value is not None}
+
+    def __str__(self) -> str:
+        """One line for the log."""
+        judged = f", validation {self.val_accuracy:.2%}" if self.val_accuracy is not None else ""
+        return (
+            f"epoch {self.epoch}: loss {self.loss:.4f}, accuracy {self.accuracy:.2%}{judged}, "
+            f"{self.images_per_s:,.0f} images/s"
+        )
+
 
 @dataclass
 class History:
@@ -44,7 +57,13 @@ class History:
     chooses: bool = True
 
     def add(self, row: EpochRow) -> None:
-        """Append a finished epoch."""
+        """Append a finished epoch.
+
+        Raises:
+            TrainingDiverged: the validation loss is no number.
+        """
+        if row.val_loss is not None and not math.isfinite(row.val_loss):
+            raise _diverged("validation loss", row.val_loss, f"epoch {row.epoch}")
         self.rows.append(row)
 
     @property
@@ -96,7 +115,11 @@ def check_loss(loss: float, epoch: int, step: int) -> None:
         TrainingDiverged: names the epoch and the step, both counted from 1.
     """
     if not math.isfinite(loss):
-        raise TrainingDiverged(
-            f"the loss became {loss} in epoch {epoch}, step {step}; lower the learning rate "
-            "(--set optimizer.learning_rate=…) or train in fp32 (--set precision=fp32)"
-        )
+        raise _diverged("loss", loss, f"epoch {epoch}, step {step}")
+
+
+def _diverged(what: str, value: float, where: str) -> TrainingDiverged:
+    return TrainingDiverged(
+        f"the {what} became {value} in {where}; lower the learning rate (--set optimizer.learning_rate=…) or train in "
+        "fp32 (--set precision=fp32)"
+    )

@@ -1,6 +1,6 @@
 """Resume states: whole, checksummed, the two newest kept, the older one used when the newer is damaged.
 
-checkpoints/resume/000123/       the optimiser step
+checkpoints/resume/000000123/    the optimiser step
   …                              what the engine wrote
   state.json                     position and history
   best_model.<suffix>            the best checkpoint as it was then
@@ -62,8 +62,11 @@ def saving(folder: Path, step: int, content: dict[str, Any], linked: Path | None
             for entry in sorted(state.iterdir())
         }
         files.write_json(state / "checksums.json", checksums)
-    for old in _states(folder)[KEPT:]:
-        shutil.rmtree(old)
+    states = _states(folder)
+    kept = [state for state in states if state.name <= f"{step:09d}"][:KEPT]  # a later one was damaged: passed over
+    for state in states:
+        if state not in kept:
+            shutil.rmtree(state)
 
 
 def newest(folder: Path) -> ResumeState | None:
@@ -95,7 +98,13 @@ def _verify(state: Path) -> None:
     path = state / "checksums.json"
     if not path.is_file():
         raise DamagedFile(f"{path} is missing")
-    for name, record in files.read_json(path).items():
+    try:
+        records = {name: (record["size_bytes"], record["sha256"]) for name, record in files.read_json(path).items()}
+    except (KeyError, TypeError, AttributeError):
+        raise DamagedFile(f"{path} is damaged") from None
+    if "state.json" not in records:
+        raise DamagedFile(f"{path} is damaged")
+    for name, (size, digest) in records.items():
         file = state / name
-        if not file.is_file() or file.stat().st_size != record["size_bytes"] or files.sha256(file) != record["sha256"]:
+        if not file.is_file() or file.stat().st_size != size or files.sha256(file) != digest:
             raise DamagedFile(f"{file} is damaged")

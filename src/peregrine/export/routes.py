@@ -38,7 +38,8 @@ def route(source: str, target: str) -> list[Step]:
     """
     routes = _routes(source)
     if target not in routes:
-        raise UsageError(f"{source} cannot become {target}; it can become {', '.join(reachable(source))}")
+        possible = ", ".join(reachable(source)) or "nothing else"
+        raise UsageError(f"{source} cannot become {target}; it can become {possible}")
     return routes[target]
 
 

@@ -6,6 +6,7 @@ once: checks, batching, locking, and the order in which things are said to be wr
 
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -65,6 +66,7 @@ class Runtime(ABC):
 
         Raises:
             UsageError: another dtype or shape, or the Runtime is closed.
+            CheckFailed: the library's answer has another shape.
         """
         return self._batched(images, self._infer)
 
@@ -99,16 +101,24 @@ class Runtime(ABC):
                 self._closed = True
                 self._close()
 
-    def _batched(self, images: Images, infer: Any) -> npt.NDArray[np.float32]:
+    def _batched(self, images: Images, infer: Callable[[Images], npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
         self._check(images)
-        size = self.candidate.batch or BATCH
-        answers = np.empty((len(images), len(self.class_names)), np.float32)
+        static, classes = self.candidate.batch, len(self.class_names)
+        size = static or BATCH
+        answers = np.empty((len(images), classes), np.float32)
         for start in range(0, len(images), size):
             part = np.ascontiguousarray(images[start : start + size])
+            count = len(part)
+            if static and count < static:
+                part = np.concatenate([part, np.repeat(part[-1:], static - count, 0)])
             with self._lock:
                 if self._closed:
                     raise UsageError(f"{self.candidate.key} is closed; open it again")
-                answers[start : start + len(part)] = infer(part)
+                answer = infer(part)
+            if answer.shape != (len(part), classes):
+                found = f"{answer.shape} for {len(part)} images of {classes} classes"
+                raise CheckFailed(f"{self.candidate.key} answers (N, C); got {found}; export the model again")
+            answers[start : start + count] = answer[:count]
         return answers
 
     def _check(self, images: Images) -> None:

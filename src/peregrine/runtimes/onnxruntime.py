@@ -7,6 +7,7 @@ import onnxruntime
 from peregrine.artifact import Artifact, Probabilities
 from peregrine.candidate import Candidate
 from peregrine.dataset import Images
+from peregrine.errors import MissingDevice
 from peregrine.runtimes.base import Runtime
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -17,13 +18,16 @@ class OnnxRuntime(Runtime):
 
     def __init__(self, candidate: Candidate, artifact: Artifact) -> None:
         super().__init__(candidate, artifact)
+        provider = _PROVIDERS[candidate.provider]
+        if provider not in onnxruntime.get_available_providers():
+            raise MissingDevice(f"{candidate.key} runs on {candidate.provider}; this ONNX Runtime is built without it")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = candidate.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         # Bytes, not a path: what was verified is what is parsed, and external data cannot be reached.
         model = artifact.model_path.read_bytes()
-        self._session: Any = onnxruntime.InferenceSession(model, options, [_PROVIDERS[candidate.provider]])
+        self._session: Any = onnxruntime.InferenceSession(model, options, [provider])
         self._assert_provider()
 
     @property

@@ -61,7 +61,8 @@ def train(
     splits = prepared(splits, recipe)
     size = splits.train.image_size[0]
     recipe = _engine(recipe).resolve(recipe.changed({"input.size": size}), splits.train)
-    directory = RunDirectory.create(path, recipe, _describe_data(splits, recipe))
+    data = _describe_data(splits, recipe)
+    directory = RunDirectory.create_new(recipe, data) if run is None else RunDirectory.create(path, recipe, data)
     with directory.lock():
         return _train(directory, splits, resume=False)
 

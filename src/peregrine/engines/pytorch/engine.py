@@ -1,0 +1,130 @@
+"""The engine behind the catalogue's key `pytorch`."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from peregrine.dataset import Dataset, Images
+from peregrine.engines.base import TrainedModel, TrainingJob, TrainingResult
+from peregrine.engines.pytorch import train
+from peregrine.engines.pytorch.augment import to_network
+from peregrine.engines.pytorch.device import pick
+from peregrine.engines.pytorch.graph import (
+    Classifier,
+    Normalise,
+    build_classifier,
+    load_weights,
+    network_module,
+    network_options,
+    save_weights,
+)
+from peregrine.engines.pytorch.pipeline import as_tensor, sample
+from peregrine.errors import RecipeError
+from peregrine.formats import FORMATS
+from peregrine.recipe import Augmentation, Recipe
+
+AUGMENTATIONS = {"flip", "translate"}
+BATCH = 500  # images at once in `logits`
+
+
+class PyTorchEngine:
+    """Trains with PyTorch; see `engines.base.Engine`."""
+
+    format = "torch"
+
+    def resolve(self, recipe: Recipe, train: Dataset) -> Recipe:
+        """Check what only this engine can check, and fill in the network's options.
+
+        Raises:
+            RecipeError: a key asks for something that the engine, the network or the data cannot do.
+            DataError: the images do not vary.
+        """
+        size = train.image_size[0]
+        _check_augmentation(recipe.augmentation, size)
+        _check_growth(recipe, size)
+        if recipe.batch_size < 2:
+            raise RecipeError(
+                f"batch_size is 2 or more in the engine pytorch, whose norms compare images; got {recipe.batch_size}"
+            )
+        module, options = network_module(recipe.model), network_options(recipe.model)
+        smallest = module.smallest_input(options)
+        if size < smallest:
+            raise RecipeError(f"the model {recipe.model.name} takes images of {smallest} pixels or more; got {size}")
+        some = sample(train.images)
+        options = module.resolve(options, Normalise.of(some)(to_network(as_tensor(some), size)))
+        return recipe.changed({"model": {"name": recipe.model.name, **options.model_dump(mode="json")}})
+
+    def train(self, job: TrainingJob) -> TrainingResult:
+        """Train to the end of the recipe.
+
+        Raises:
+            TrainingDiverged: the loss became NaN or infinite.
+            Interrupted: `job.stop` was set; a resume state is saved.
+            MachineError: memory ran out; the message names the batch size.
+        """
+        return train.train(job)
+
+    def restore(self, recipe: Recipe, checkpoint: Path, class_count: int) -> TrainedModel:
+        """Build the float32 model from a checkpoint that `train` wrote.
+
+        Raises:
+            DamagedFile: the checkpoint is not of this model.
+        """
+        assert recipe.input.size != "auto"  # the recipe is resolved
+        classifier = build_classifier(recipe.model, recipe.input.size, class_count)
+        load_weights(classifier, checkpoint)
+        return RestoredModel(classifier.to(pick()).eval())
+
+
+class RestoredModel:
+    """A trained float32 model; see `engines.base.TrainedModel`."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        self._classifier = classifier
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights, trained or not."""
+        return sum(weight.numel() for weight in self._classifier.parameters())
+
+    @torch.inference_mode()
+    def logits(self, images: Images) -> npt.NDArray[np.float32]:
+        """uint8 `(N, H, W, 3)` to float32 `(N, C)`."""
+        device = self._classifier.temperature.device
+        parts = [self._classifier.logits(part.to(device)).cpu() for part in torch.split(as_tensor(images), BATCH)]
+        return torch.cat(parts).numpy()
+
+    def save(self, folder: Path, temperature: float) -> None:
+        """Write the ancestor's weights, with the temperature among them."""
+        self._classifier.temperature.fill_(temperature)
+        save_weights(self._classifier, folder / FORMATS[PyTorchEngine.format].file)
+
+
+def _check_augmentation(wanted: Augmentation, size: int) -> None:
+    for key, field in Augmentation.model_fields.items():
+        value = getattr(wanted, key)
+        if key not in AUGMENTATIONS and value != field.default:
+            raise RecipeError(
+                f"the engine pytorch augments with {' and '.join(sorted(AUGMENTATIONS))} alone; "
+                f"got augmentation.{key}={value!r}; use --set augmentation.{key}={field.default!r}"
+            )
+    if wanted.translate >= size:
+        raise RecipeError(f"augmentation.translate is below the image size, {size} pixels; got {wanted.translate}")
+
+
+def _check_growth(recipe: Recipe, size: int) -> None:
+    """Stages come one after the other and do not enlarge the images."""
+    until = 0.0
+    for stage in recipe.input.growth:
+        if stage[0] <= until:
+            raise RecipeError(
+                f"input.growth has stages [until, size] with rising until, above 0; got {stage[0]} after {until}"
+            )
+        until = stage[0]
+        if stage[1] > size:
+            raise RecipeError(
+                f"input.growth has sizes up to the images' own, {size} pixels; got {stage[1]}; "
+                "use --set input.growth=[]"
+            )

@@ -1,0 +1,196 @@
+"""`sprint`: whitened 2×2 patches, groups of two convolutions, global max-pooling, a linear head.
+
+Shapes: K whitening filters, groups of widths W1 to WG, without N:
+    images      3        H      W         normalised
+    whitening   K       H-1    W-1        2×2 filters from the data, a learned bias, activation
+    group 1     W1    (H-1)/2  (W-1)/2    convolution 3×3, max-pool, norm, activation, convolution 3×3, norm, activation
+    …
+    group G     WG
+    maximum     WG
+    head        C                         linear without bias, divided by WG
+
+Source: the shape and its start follow airbench94_muon (github.com/KellerJordan/cifar10-airbench), which builds on
+hlb-CIFAR10 (github.com/tysam-code/hlb-CIFAR10).
+"""
+
+import copy
+import itertools
+from collections.abc import Callable
+from typing import Annotated, Literal, Self
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from peregrine.engines.pytorch.models.base import Network
+from peregrine.engines.pytorch.whitening import filter_count, whitening_filters
+from peregrine.errors import DataError, RecipeError
+from peregrine.recipe import Table
+
+PATCH = 2  # side of the whitened patches
+
+Activation = Literal["gelu", "silu", "relu"]
+_ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
+    "gelu": nn.GELU,
+    "silu": lambda: nn.SiLU(inplace=True),
+    "relu": lambda: nn.ReLU(inplace=True),
+}
+Width = Annotated[int, Field(ge=1)]
+
+
+class Options(Table):
+    """Sizes of the network.
+
+    Attributes:
+        widths: channels of each group.
+        activation: after the whitening and after every norm.
+        whitening: number of whitening filters, two for each direction in which patches vary; `auto` takes all that the
+            training images support: 24 for colour, 8 for grey.
+        whitening_bias: share of the run in which the bias of the whitening learns; after it no gradient goes so deep.
+    """
+
+    widths: Annotated[tuple[Width, ...], Field(min_length=1)] = (32, 128, 256)
+    activation: Activation = "gelu"
+    whitening: Annotated[int, Field(ge=2, le=2 * 3 * PATCH**2, multiple_of=2)] | Literal["auto"] = "auto"
+    whitening_bias: Annotated[float, Field(ge=0, le=1)] = 0.1
+
+
+def resolve(options: Options, images: Tensor) -> Options:
+    """Settle the number of whitening filters.
+
+    Args:
+        images: a sample of the training images, float32 `(n, 3, H, W)`, normalised.
+
+    Raises:
+        DataError: the images do not vary.
+        RecipeError: there are fewer directions than filters are asked for.
+    """
+    most = filter_count(images, PATCH)
+    if most == 0:
+        raise DataError("training needs images that differ; every pixel of these has the same colour")
+    if options.whitening == "auto":
+        return options.model_copy(update={"whitening": most})
+    if options.whitening > most:
+        raise RecipeError(
+            f"model.whitening is at most {most} for these images, whose patches vary in {most // 2} directions; "
+            f"got {options.whitening}; use --set model.whitening=auto"
+        )
+    return options
+
+
+def smallest_input(options: Options) -> int:
+    """Groups do not pool below one pixel, so only the whitening needs room."""
+    return PATCH
+
+
+def build(options: Options, image_size: int, class_count: int) -> "Sprint":
+    """A network with fresh weights from the global generator; it takes images of any size."""
+    return Sprint(options, class_count)
+
+
+class Sprint(Network):
+    """The network. Its whitening filters are zero until `fit` or a checkpoint brings them.
+
+    Raises:
+        RecipeError: `options` are not resolved.
+    """
+
+    def __init__(self, options: Options, class_count: int) -> None:
+        super().__init__()
+        if options.whitening == "auto":
+            raise RecipeError("model.whitening is a number in a resolved recipe; got 'auto'")
+        channels = (options.whitening, *options.widths)
+        activation = _ACTIVATIONS[options.activation]
+        self.whitening = nn.Conv2d(3, options.whitening, PATCH)
+        self.activation = activation()
+        self.groups = nn.Sequential(*(Group(inside, out, activation) for inside, out in itertools.pairwise(channels)))
+        self.head = nn.Linear(channels[-1], class_count, bias=False)
+        self._whitening_bias_share = options.whitening_bias
+        with torch.no_grad():
+            self.whitening.weight.zero_().requires_grad_(False)
+            self._whitening_bias.zero_()
+            self.head.weight.div_(self.head.weight.std())
+
+    @property
+    def _whitening_bias(self) -> Tensor:
+        assert self.whitening.bias is not None
+        return self.whitening.bias
+
+    @torch.no_grad()
+    def fit(self, images: Tensor) -> None:
+        """Take the whitening filters from the images."""
+        self.whitening.weight.copy_(whitening_filters(images, PATCH, self.whitening.out_channels))
+
+    def before_step(self, progress: float) -> None:
+        """Let the whitening bias rest after its share of the run."""
+        if progress >= self._whitening_bias_share and self._whitening_bias.requires_grad:
+            self._whitening_bias.requires_grad_(False)
+            self._whitening_bias.grad = None
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.groups(self._stem(images)).amax((2, 3))
+        return self.head(x) / self.head.in_features  # type: ignore[no-any-return]  # modules give Any
+
+    def folded(self) -> Self:
+        """Each norm becomes part of its convolution."""
+        copied = copy.deepcopy(self)
+        for group in copied.groups:
+            assert isinstance(group, Group)
+            group.fold()
+        return copied
+
+    def _stem(self, images: Tensor) -> Tensor:
+        """Whiten in float32 whatever the precision: a bf16 2×2 convolution was wrong (pytorch/pytorch #163347)."""
+        device = images.device.type
+        if not torch.is_autocast_enabled(device):
+            return self.activation(self.whitening(images))  # type: ignore[no-any-return]  # as above
+        with torch.autocast(device, enabled=False):
+            x = self.whitening(images)
+        return self.activation(x.to(torch.get_autocast_dtype(device)))  # type: ignore[no-any-return]  # as above
+
+
+class Group(nn.Module):
+    """Float `(N, I, H, W)` to `(N, O, H/2, W/2)`; a map of one pixel is not pooled further."""
+
+    def __init__(self, inside: int, out: int, activation: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        self.conv1 = _identity_convolution(inside, out)
+        self.norm1: nn.Module = Norm(out)
+        self.conv2 = _identity_convolution(out, out)
+        self.norm2: nn.Module = Norm(out)
+        self.activation = activation()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv1(x)
+        if min(x.shape[2:]) > 1:
+            x = F.max_pool2d(x, 2)
+        x = self.activation(self.norm1(x))
+        return self.activation(self.norm2(self.conv2(x)))  # type: ignore[no-any-return]  # modules give Any
+
+    def fold(self) -> None:
+        """Make both norms part of their convolutions; a maximum and a norm with a positive scale can change places."""
+        assert isinstance(self.norm1, Norm)
+        assert isinstance(self.norm2, Norm)
+        self.conv1, self.norm1 = fuse_conv_bn_eval(self.conv1, self.norm1), nn.Identity()
+        self.conv2, self.norm2 = fuse_conv_bn_eval(self.conv2, self.norm2), nn.Identity()
+
+
+class Norm(nn.BatchNorm2d):
+    """Batch norm with a scale of 1, because Muon fixes the norm of the convolution before it.
+
+    A momentum of 0.4 lets the averages follow the weights, which move far in a step. eps is PyTorch's: the 1e-12 of
+    airbench94 multiplies the rounding errors of a channel without variance by a million.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, momentum=0.4)
+        self.weight.requires_grad_(False)
+
+
+def _identity_convolution(inside: int, out: int) -> nn.Conv2d:
+    """A 3×3 convolution whose first filters pass a channel through each (Dirac); the others start at random."""
+    convolution = nn.Conv2d(inside, out, 3, padding=1, bias=False)
+    nn.init.dirac_(convolution.weight.data[: min(inside, out)])
+    return convolution

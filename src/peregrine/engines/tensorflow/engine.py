@@ -1,0 +1,88 @@
+"""The TensorFlow engine behind Peregrine's verbs."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from peregrine.dataset import Dataset, Images
+from peregrine.engines.base import TrainedModel, TrainingJob, TrainingResult
+from peregrine.engines.tensorflow import network, train
+from peregrine.engines.tensorflow.checkpoint import load_model, save_model
+from peregrine.errors import RecipeError
+from peregrine.formats import FORMATS
+from peregrine.recipe import Recipe
+
+INFERENCE_BATCH = 500
+
+
+class TensorFlowEngine:
+    """Trains Keras models with a loop of our own. See `engines.base.Engine`."""
+
+    format = "keras"
+
+    def resolve(self, recipe: Recipe, train: Dataset) -> Recipe:
+        """Fill in the model's options and the input size, and refuse what is not built yet."""
+        recipe = recipe.changed(
+            {
+                "input.size": train.image_size[0],
+                "model": {"name": recipe.model.name, **network.options(recipe).model_dump(mode="json")},
+            }
+        )
+        if recipe.optimizer.name != "adam":
+            raise _refused(recipe, "optimizer.name", recipe.optimizer.name, 'choose "adam"')
+        if recipe.input.growth:
+            raise _refused(recipe, "input.growth", "smaller images first", "remove the key")
+        side, smallest = train.image_size[0], network.smallest_input(recipe)
+        if side < smallest:
+            raise RecipeError(
+                f"recipe {recipe.name}: model {recipe.model.name} needs images of {smallest} pixels or more; got "
+                f"{side}; enlarge them: --set input.size={smallest}"
+            )
+        if recipe.augmentation.translate >= side:
+            raise RecipeError(
+                f"recipe {recipe.name}: augmentation.translate must be less than the image's side, {side}; got "
+                f"{recipe.augmentation.translate}"
+            )
+        return recipe
+
+    def train(self, job: TrainingJob) -> TrainingResult:
+        """Train to the end of the recipe."""
+        return train.train(job)
+
+    def restore(self, recipe: Recipe, checkpoint: Path, class_count: int) -> TrainedModel:
+        """The checkpoint's weights in a float32 graph."""
+        return KerasModel(recipe, class_count, load_model(checkpoint))
+
+
+class KerasModel:
+    """A trained network in float32. See `engines.base.TrainedModel`."""
+
+    def __init__(self, recipe: Recipe, class_count: int, trained: Any) -> None:
+        self._recipe = recipe
+        self._class_count = class_count
+        self._model = network.deployable(recipe, class_count, trained, temperature=1.0)
+        self._logits = network.compiled(self._model, "logits")
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights, trained or not."""
+        return int(self._model.count_params())
+
+    def logits(self, images: Images) -> npt.NDArray[np.float32]:
+        """uint8 `(N, H, W, 3)` to float32 `(N, C)`."""
+        answers = np.empty((len(images), self._class_count), np.float32)
+        for start in range(0, len(images), INFERENCE_BATCH):
+            part = images[start : start + INFERENCE_BATCH]
+            answers[start : start + len(part)] = self._logits(np.ascontiguousarray(part)).numpy()
+        return answers
+
+    def save(self, folder: Path, temperature: float) -> None:
+        """Write `model.keras`: uint8 `images` to float32 `probabilities`, built-in layers alone."""
+        model = network.deployable(self._recipe, self._class_count, self._model, temperature)
+        save_model(model, folder / FORMATS[TensorFlowEngine.format].file)
+
+
+def _refused(recipe: Recipe, key: str, found: str, fix: str) -> RecipeError:
+    return RecipeError(f"recipe {recipe.name}: {key}: the TensorFlow engine does not know {found} yet; {fix}")

@@ -1,0 +1,114 @@
+"""From a model's file to a whole Keras model: normalisation before it, logits or probabilities after it."""
+
+import contextlib
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from peregrine import catalog
+from peregrine.dataset import Images, channel_statistics
+from peregrine.engines.tensorflow.library import keras, tf
+from peregrine.recipe import Recipe, validate
+
+_POLICIES = {"fp32": "float32", "bf16": "mixed_bfloat16"}
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """`pixel * scale + offset`, per channel of RGB pixels 0..255; constants of the graph."""
+
+    scale: list[float]
+    offset: list[float]
+
+    @classmethod
+    def of(cls, images: Images) -> "Normalisation":
+        """To mean 0 and standard deviation 1 over all pixels; a channel without any contrast is only centred."""
+        means, deviations = channel_statistics(images)
+        scale = [1 / deviation if deviation > 0 else 1.0 for deviation in deviations]
+        return cls(scale, [-mean * factor for mean, factor in zip(means, scale, strict=True)])
+
+    @classmethod
+    def from_model(cls, model: Any) -> "Normalisation":
+        """Read back from a model that was built here."""
+        layer = model.get_layer("normalise")
+        return cls(list(layer.scale), list(layer.offset))
+
+
+def options(recipe: Recipe) -> Any:
+    """The checked `Options` of the recipe's model.
+
+    Raises:
+        RecipeError: a key of `[model]` is unknown or breaks its rule.
+    """
+    return validate(_module(recipe).Options, recipe.model.options, f"recipe {recipe.name}, [model]")
+
+
+def smallest_input(recipe: Recipe) -> int:
+    """The smallest side of an image that the recipe's model can take, in pixels."""
+    side: int = _module(recipe).smallest_input(options(recipe))
+    return side
+
+
+def trainable(recipe: Recipe, class_count: int, normalisation: Normalisation, precision: str) -> Any:
+    """The model that is trained and checkpointed: float32 pixels 0..255 `(N, H, W, 3)` to float32 logits `(N, C)`.
+
+    The recipe's seed decides the first weights and the dropout, and both precisions get the same.
+    """
+    with _building(recipe.seed, _POLICIES[precision]):
+        images = keras.Input(_shape(recipe), dtype="float32", name="images")
+        return keras.Model(images, _logits(recipe, images, class_count, normalisation), name=recipe.model.name)
+
+
+def deployable(recipe: Recipe, class_count: int, trained: Any, temperature: float) -> Any:
+    """The ancestor's graph in float32 with the weights of `trained`: uint8 `images` to float32 `probabilities`.
+
+    The layer `logits` gives what is divided by the temperature.
+    """
+    with _building(recipe.seed, _POLICIES["fp32"]):
+        images = keras.Input(_shape(recipe), dtype="uint8", name="images")
+        logits = _logits(recipe, images, class_count, Normalisation.from_model(trained))
+        tempered = keras.layers.Rescaling(1 / temperature, name="temperature")(logits)
+        probabilities = keras.layers.Softmax(name="probabilities")(tempered)
+        model = keras.Model(images, probabilities, name=recipe.model.name)
+    model.set_weights(trained.get_weights())
+    return model
+
+
+def compiled(deployed: Any, layer: str) -> Any:
+    """A function from uint8 images `(N, H, W, 3)` to the output of a layer, traced once for every N."""
+    part = keras.Model(deployed.inputs, deployed.get_layer(layer).output)
+    signature = [tf.TensorSpec([None, *deployed.input_shape[1:]], tf.uint8)]
+    return tf.function(lambda images: part(images, training=False), input_signature=signature)
+
+
+def _logits(recipe: Recipe, images: Any, class_count: int, normalisation: Normalisation) -> Any:
+    # Rescaling casts before it multiplies, so it takes uint8 as well; float32 whatever the policy.
+    layer = keras.layers.Rescaling(normalisation.scale, normalisation.offset, dtype="float32", name="normalise")
+    outputs = _module(recipe).build(options(recipe), layer(images), class_count)
+    return keras.layers.Activation("linear", dtype="float32", name="logits")(outputs)
+
+
+@contextlib.contextmanager
+def _building(seed: int, policy: str) -> Iterator[None]:
+    """Build layers under a dtype policy and a seed, and leave the process's own as they were.
+
+    Keras draws the seeds of initialisers and dropout from Python's generator where a layer is given none.
+    """
+    before, state = keras.config.dtype_policy(), random.getstate()
+    random.seed(seed)
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+        random.setstate(state)
+
+
+def _shape(recipe: Recipe) -> tuple[int, int, int]:
+    assert recipe.input.size != "auto"  # `resolve` has filled it in
+    return recipe.input.size, recipe.input.size, 3
+
+
+def _module(recipe: Recipe) -> Any:
+    return catalog.load("model", f"tensorflow/{recipe.model.name}")

@@ -1,0 +1,156 @@
+"""What a run writes and says, beside its weights."""
+
+import csv
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the extra torch is not installed")
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: E402
+
+from peregrine import progress  # noqa: E402
+from peregrine.engines.base import TrainingJob  # noqa: E402
+from peregrine.engines.pytorch import optim, train  # noqa: E402
+from peregrine.engines.pytorch.engine import PyTorchEngine  # noqa: E402
+from peregrine.engines.pytorch.train import class_weights  # noqa: E402
+from peregrine.errors import MachineError, TrainingDiverged  # noqa: E402
+
+pytestmark = pytest.mark.torch
+MakeJob = Callable[..., TrainingJob]
+
+
+def test_a_run_learns_and_leaves_everything_behind(job: MakeJob) -> None:
+    job_ = job()
+    result = PyTorchEngine().train(job_)
+    run = job_.run.path
+    assert [row["epoch"] for row in result.history] == [1, 2, 3]
+    assert result.history[-1]["accuracy"] > 0.9
+    assert result.history[result.best_epoch - 1]["val_accuracy"] > 0.9
+    assert result.precision == result.recipe.precision == "fp32"
+    assert result.images == 3 * 4 * 16
+    assert result.training_seconds == pytest.approx(sum(row["seconds"] for row in result.history))
+    assert {"preparation", "validation", "saving"} == set(result.other_seconds)
+    assert result.checkpoint == run / "checkpoints/best_model.safetensors"
+    assert (run / "checkpoints/latest_model.safetensors").is_file()
+    assert [entry.name for entry in sorted((run / "checkpoints/resume").iterdir())] == ["000000008", "000000012"]
+    (log,) = (run / "logs").glob("training_log_*.csv")
+    with log.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert float(rows[2]["loss"]) == result.history[2]["loss"]
+    assert float(rows[2]["learning_rate"]) == pytest.approx(0.24 / 12)  # linear, at the last of 12 steps
+
+
+def test_tensorboard_shows_every_epoch_and_the_recipe(job: MakeJob) -> None:
+    job_ = job()
+    result = PyTorchEngine().train(job_)
+    events = EventAccumulator(str(job_.run.logs / "tensorboard")).Reload()
+    shown = {"loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "images_per_s"}
+    assert set(events.Tags()["scalars"]) == shown
+    losses = [(event.step, event.value) for event in events.Scalars("loss")]
+    assert losses == [(row["epoch"], pytest.approx(row["loss"])) for row in result.history]
+    (text,) = events.Tensors("recipe")
+    assert b'name = "tiny"' in text.tensor_proto.string_val[0]
+
+
+def test_tensorboard_can_be_left_out(job: MakeJob) -> None:
+    job_ = job(changes={"callbacks.tensorboard": False, "epochs": 1})
+    PyTorchEngine().train(job_)
+    assert not (job_.run.logs / "tensorboard").exists()
+
+
+def test_the_bar_moves_by_steps_and_shows_loss_and_accuracy(job: MakeJob) -> None:
+    seen: list[tuple[int, str]] = []
+
+    class Display:
+        @contextmanager
+        def bar(self, label: str, total: int | None, unit: str) -> Iterator[progress.Advance]:
+            assert (label, total, unit) == ("train", 12, "step")
+            yield lambda amount=1, note="": seen.append((amount, note))
+
+    with progress.show_on(Display()):
+        PyTorchEngine().train(job())
+    assert sum(amount for amount, _ in seen) == 12
+    assert seen[-1][1].startswith("epoch 3/3, loss ")
+    assert "accuracy" in seen[-1][1]
+
+
+def test_without_validation_the_last_epoch_is_kept(job: MakeJob) -> None:
+    job_ = job(changes={"validation": "none", "callbacks.early_stopping_patience": 1})
+    result = PyTorchEngine().train(job_)
+    assert result.best_epoch == len(result.history) == 3
+    assert result.history[0]["val_loss"] is None
+    folder = job_.run.checkpoints
+    assert (folder / "best_model.safetensors").read_bytes() == (folder / "latest_model.safetensors").read_bytes()
+
+
+def test_training_ends_early_when_validation_gets_no_better(job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = iter([1.0, 0.5, 0.7, 0.6, 0.1])
+    monkeypatch.setattr(train, "judge", lambda classifier, data: (next(losses), 0.5))
+    job_ = job(changes={"epochs": 9, "callbacks.early_stopping_patience": 2})
+    result = PyTorchEngine().train(job_)
+    assert result.stopped_early
+    assert len(result.history) == 4
+    assert result.best_epoch == 2
+    again = PyTorchEngine().train(job(resume=True))
+    assert again.history == result.history
+    assert again.stopped_early
+
+
+def test_adam_trains_everything(job: MakeJob) -> None:
+    changes = {"optimizer": {"name": "adam", "learning_rate": 0.01}, "epochs": 6, "class_weights": "balanced"}
+    assert PyTorchEngine().train(job(changes=changes)).history[-1]["accuracy"] > 0.8
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_names_the_step(job: MakeJob) -> None:
+    job_ = job(changes={"optimizer.head_learning_rate": 1e30, "optimizer.weight_decay": 0.0})
+    with pytest.raises(
+        TrainingDiverged, match=r"the loss became (nan|inf) in epoch 1, step \d; lower the learning rate"
+    ):
+        PyTorchEngine().train(job_)
+
+
+def test_running_out_of_memory_names_the_batch_size(job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    def starve(*arguments: object) -> None:
+        torch.empty(2**62, dtype=torch.uint8)
+
+    monkeypatch.setattr(optim.Muon, "step", starve)
+    with pytest.raises(MachineError, match=r"memory ran out with batch_size=16; use a smaller one, --set batch_size=8"):
+        PyTorchEngine().train(job())
+
+
+def test_balanced_weights_average_to_one_over_the_images(tiny, shades) -> None:  # type: ignore[no-untyped-def]
+    data = shades(30).subset(np.array([0, 1, 2, 3, 6, 9, 12, 15]))
+    assert torch.equal(class_weights(data, tiny()), torch.ones(3))
+    weights = class_weights(data, tiny({"class_weights": "balanced"}))
+    assert weights[data.labels].mean().item() == pytest.approx(1)
+    assert weights[1] == weights[2] == 6 * weights[0]
+
+
+def test_grey_images_of_eight_pixels_train(job: MakeJob, shades) -> None:  # type: ignore[no-untyped-def]
+    data = shades(size=8, grey=True)
+    job_ = job(changes={"input.growth": [], "validation": "none", "epochs": 6}, train=data)
+    assert job_.recipe.model.options["whitening"] == 8
+    result = PyTorchEngine().train(job_)
+    assert result.history[-1]["accuracy"] > 0.9
+    model = PyTorchEngine().restore(result.recipe, result.checkpoint, 3)
+    assert (model.logits(data.images).argmax(1) == data.labels).mean() > 0.9
+
+
+def test_the_restored_model_is_the_one_that_was_judged(job: MakeJob, shades, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    result = PyTorchEngine().train(job())
+    model = PyTorchEngine().restore(result.recipe, result.checkpoint, 3)
+    validation = shades(30, seed=1)
+    accuracy = (model.logits(validation.images).argmax(1) == validation.labels).mean()
+    assert accuracy == result.history[result.best_epoch - 1]["val_accuracy"]
+    assert model.parameters > 1000
+    assert model.logits(validation.images[:0]).shape == (0, 3)
+
+
+def test_epochs_are_logged(job: MakeJob, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "peregrine"):
+        PyTorchEngine().train(job(changes={"epochs": 1}))
+    assert "epoch 1: loss" in caplog.text

@@ -1,0 +1,43 @@
+"""What the engine cannot do is refused before anything is written, with the key and the way out."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch", reason="the extra torch is not installed")
+from peregrine.dataset import Dataset
+from peregrine.engines.pytorch.engine import PyTorchEngine
+from peregrine.errors import RecipeError
+from peregrine.recipe import Recipe
+
+pytestmark = pytest.mark.torch
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"augmentation.rotation": 10.0}, r"augments with flip and translate alone; got augmentation\.rotation=10\.0;"),
+        ({"augmentation.zoom": 0.1}, r"got augmentation\.zoom=0\.1; use --set augmentation\.zoom=0\.0"),
+        ({"augmentation.fill": "reflect"}, r"got augmentation\.fill='reflect'; use --set augmentation\.fill='nearest'"),
+        ({"augmentation.translate": 12}, r"augmentation\.translate is below the image size, 12 pixels; got 12"),
+        ({"input.growth": [[0.5, 16]]}, r"input\.growth has sizes up to the images' own, 12 pixels; got 16"),
+        ({"input.growth": [[0.5, 8], [0.5, 10]]}, r"input\.growth has stages .* rising until.* got 0\.5 after 0\.5"),
+        ({"batch_size": 1}, r"batch_size is 2 or more in the engine pytorch"),
+        ({"model.widhts": [8]}, r"\[model\]: unknown key 'widhts'; did you mean 'widths'\?"),
+        ({"model.widths": []}, r"\[model\]: widths "),
+        ({"model.activation": "tanh"}, r"\[model\]: activation must be 'gelu', 'silu' or 'relu'; got 'tanh'"),
+        ({"model.whitening": 7}, r"\[model\]: whitening"),
+    ],
+)
+def test_refused(
+    changes: dict[str, Any], message: str, tiny: Callable[..., Recipe], shades: Callable[..., Dataset]
+) -> None:
+    with pytest.raises(RecipeError, match=message):
+        PyTorchEngine().resolve(tiny({"input.size": 12, **changes}), shades())
+
+
+def test_resolving_fills_in_the_options(tiny: Callable[..., Recipe], shades: Callable[..., Dataset]) -> None:
+    recipe = PyTorchEngine().resolve(tiny({"input.size": 12}), shades())
+    assert recipe.model.options == {"widths": [6, 12], "activation": "gelu", "whitening": 24, "whitening_bias": 0.5}
+    assert PyTorchEngine().resolve(recipe, shades()) == recipe
