@@ -1,14 +1,17 @@
 """A recipe, a run and Artifacts small enough to make in every test."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from peregrine.artifact import ANCESTOR, Artifact, Golden
+from peregrine.candidate import Candidate, default_candidate
 from peregrine.dataset import Images
 from peregrine.recipe import Recipe, validate
 from peregrine.rundir import RunDirectory
+from peregrine.runtimes.fake import FakeRuntime
 
 CLASSES = ("ant", "bee", "cow")
 SIZE = 8
@@ -60,3 +63,17 @@ def artifact(
 def run(path: Path, **changes: Any) -> RunDirectory:
     """A run that has just been created."""
     return RunDirectory.create(path, recipe(**changes), dict(DATA))
+
+
+def fake_artifact(path: Path, count: int = 4) -> Artifact:
+    """An Artifact whose golden answers are those of the test double `fake`, whatever its model."""
+    pixels = images(count)
+    unproved = artifact(path)
+    with FakeRuntime(fake_candidate(unproved), unproved) as runtime:
+        given = runtime.predict(pixels)
+    return artifact(path, golden=Golden(pixels, {ANCESTOR: given}))
+
+
+def fake_candidate(made: Artifact, **changes: Any) -> Candidate:
+    """The Candidate that runs an Artifact by the test double."""
+    return replace(default_candidate(made), runtime="fake", **changes)

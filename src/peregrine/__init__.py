@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from peregrine.stages.benchmarking import benchmark as benchmark
     from peregrine.stages.evaluating import evaluate as evaluate
     from peregrine.stages.exporting import export as export
-    from peregrine.stages.opening import open_model as open
+    from peregrine.stages.opening import open_model as open  # noqa: F401 - in _HOMES, as all of these
     from peregrine.stages.pipeline import run as run
     from peregrine.stages.predicting import predict as predict
     from peregrine.stages.reporting import report as report

@@ -61,7 +61,7 @@ CATALOG: dict[str, dict[str, Entry]] = {
     "task": {
         "convert": Entry("peregrine.export.base:convert_task"),
         "predict": Entry("peregrine.runtimes.base:predict_task"),
-        "measure": Entry("peregrine.stages.benchmarking:measure_task"),
+        "measure": Entry("peregrine.stages.measuring:measure_task"),
     },
     # what the verbs of the command line call
     "stage": {

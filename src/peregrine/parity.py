@@ -135,7 +135,9 @@ def _judge(
         broken.append((True, f"largest |Δp| {largest:.3g} is above {limits.difference}"))
     if agreement < limits.agreement:
         certain = metrics.wilson_interval(agreed, images)[1] < limits.agreement
-        broken.append((certain, f"agreement on {agreed:,} of {images:,} images ({agreement:.2%}) is below {limits.agreement:.1%}"))
+        broken.append(
+            (certain, f"agreement on {agreed:,} of {images:,} images ({agreement:.2%}) is below {limits.agreement:.1%}")
+        )
     if drop > limits.drop_points:
         words = f"accuracy drops by {drop:.3g} points, the limit is {limits.drop_points}"
         broken.append((low > limits.drop_points, words))

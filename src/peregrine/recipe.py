@@ -96,8 +96,10 @@ class Muon(Table):
 
     Attributes:
         learning_rate, momentum: of the convolutions.
-        bias_learning_rate, head_learning_rate: of the biases and the last layer.
-        sgd_momentum, weight_decay: of everything that Muon does not update; the decay is decoupled, per step.
+        bias_learning_rate, head_learning_rate: of the biases and the last layer, per image: they multiply the gradient
+            of the loss summed over the batch, and so hold for batches of any size.
+        sgd_momentum: of the biases and the last layer.
+        weight_decay: share of the biases and the last layer that each image takes away.
     """
 
     name: Literal["muon"] = "muon"
@@ -106,7 +108,7 @@ class Muon(Table):
     bias_learning_rate: Positive = 0.053
     head_learning_rate: Positive = 0.67
     sgd_momentum: Fraction = 0.85
-    weight_decay: Annotated[float, Field(ge=0)] = 4e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 2e-6
 
 
 class Schedule(Table):

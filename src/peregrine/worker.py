@@ -74,7 +74,7 @@ class Worker:
         except queue.Empty:
             self.close()
             raise errors.CheckFailed(
-                f"{task} took longer than {timeout_s:.0f} s and was ended; see {self.log}"
+                f"{task} took longer than {timeout_s:g} s and was ended; see {self.log}"
             ) from None
         except BrokenPipeError:
             answer = ""
@@ -89,15 +89,12 @@ class Worker:
         return outcome["result"]
 
     def close(self) -> None:
-        """End the process."""
+        """End the process; closing twice is fine."""
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # a request that a dead worker did not take
             self._process.stdin.close()
-        try:
-            self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._process.kill()  # all that it had to say is in its results and in the log
+        self._process.wait()
         self._listener.join(timeout=5)
         self._exchange.cleanup()
 

@@ -20,6 +20,7 @@ def test_a_probability_is_never_rounded_up_to_certainty(probability: float, text
 @pytest.mark.parametrize(("number", "text"), [(0, "0 images"), (1, "1 image"), (10_000, "10,000 images")])
 def test_counts_agree_with_their_noun(number: int, text: str) -> None:
     assert wording.count(number, "image") == text
+    assert wording.are(number) == ("is" if number == 1 else "are")
 
 
 @pytest.mark.parametrize(

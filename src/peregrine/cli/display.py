@@ -98,8 +98,14 @@ class _Terminal:
         self._console.print(message, markup=False, style="yellow" if message.startswith("warning") else "dim")
 
     def _new(self) -> Any:
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-        from rich.progress import TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            TaskProgressColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
 
         return Progress(
             TextColumn("{task.description}"),

@@ -5,7 +5,6 @@ Each Candidate runs in a worker of its own; rounds are interleaved, so that a dr
 
 import random
 import statistics
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,17 +16,16 @@ from peregrine import files, host, progress
 from peregrine.artifact import Artifact
 from peregrine.candidate import Candidate, candidates
 from peregrine.dataset import Dataset, Splits
-from peregrine.errors import CheckFailed, MissingDependency, UsageError
+from peregrine.errors import MissingDependency, UsageError
 from peregrine.rundir import RunDirectory
-from peregrine.runtimes.base import BATCH, Runtime
+from peregrine.runtimes.base import BATCH
 from peregrine.stages import plots
 from peregrine.stages.exporting import images_file
+from peregrine.stages.measuring import ROUND_SECONDS, WARMUP_SECONDS
 from peregrine.stages.target import Target
 from peregrine.worker import Worker
 
 ROUNDS = 5
-ROUND_SECONDS = 0.6  # of each scenario in each round
-WARMUP_SECONDS = 0.5
 TIMEOUT_S = 600
 
 
@@ -85,6 +83,7 @@ def benchmark_candidates(
         "test_images": len(test),
         "throughput_batch": BATCH,
         "rounds": rounds,
+        "round_seconds": ROUND_SECONDS,
         "warmup_seconds": WARMUP_SECONDS,
         "rows": rows,
         "skipped": [
@@ -143,45 +142,3 @@ def _row(candidate: Candidate, samples: dict[str, Any], test_images: int, rounds
         "load_seconds": samples["load_seconds"],
         "size_bytes": artifact.size_bytes,
     }
-
-
-# ---- in the worker ----------------------------------------------------------------------------------------------
-
-_open_runtimes: dict[str, tuple[Runtime, np.ndarray[Any, np.dtype[np.uint8]]]] = {}
-
-
-def measure_task(candidate: dict[str, Any], images: str, what: str) -> dict[str, Any]:
-    """Worker task: `open` loads, checks and warms up; each `round` measures all scenarios once.
-
-    The Runtime stays open between calls. Times are of `Runtime.predict`, from uint8 in host memory to float32 in host
-    memory, so copies to and from a device are inside.
-    """
-    if what == "open":
-        start = time.perf_counter()
-        runtime = Candidate.from_dict(candidate).open()
-        load_seconds = time.perf_counter() - start
-        runtime.verify()
-        pixels = np.ascontiguousarray(np.load(images))
-        _open_runtimes[images] = runtime, pixels
-        for batch in (pixels[:1], pixels[:BATCH]):
-            _repeat(runtime, batch, WARMUP_SECONDS)
-        return {"load_seconds": load_seconds, "provider": runtime.provider, "batch_size": len(pixels[:BATCH])}
-    if images not in _open_runtimes:
-        raise CheckFailed("measure: a round needs an opened candidate")
-    runtime, pixels = _open_runtimes[images]
-    latency = _repeat(runtime, pixels[:1], ROUND_SECONDS)
-    batches = _repeat(runtime, pixels[:BATCH], ROUND_SECONDS)
-    start = time.perf_counter()
-    runtime.predict(pixels)
-    return {"latency_ns": latency, "batch_ns": batches, "test_split_seconds": time.perf_counter() - start}
-
-
-def _repeat(runtime: Runtime, batch: np.ndarray[Any, np.dtype[np.uint8]], seconds: float) -> list[int]:
-    """Nanoseconds of each `predict` of the same batch, for about this many seconds and at least three times."""
-    samples: list[int] = []
-    end = time.perf_counter_ns() + int(seconds * 1e9)
-    while len(samples) < 3 or time.perf_counter_ns() < end:
-        start = time.perf_counter_ns()
-        runtime.predict(batch)
-        samples.append(time.perf_counter_ns() - start)
-    return samples

@@ -1,15 +1,17 @@
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="the extra torch is not installed")
-from peregrine.engines.pytorch.augment import EpochPlan, cut, plan_epoch, to_network  # noqa: E402
-from peregrine.engines.pytorch.pipeline import Batches, Resident, as_tensor, sample  # noqa: E402
-from peregrine.recipe import Augmentation  # noqa: E402
+pytest.importorskip("torch", reason="the extra torch is not installed")
+import torch
+
+from peregrine.engines.pytorch.augment import EpochPlan, cut, plan_epoch, to_network
+from peregrine.engines.pytorch.pipeline import Batches, Resident, as_tensor, sample
+from peregrine.recipe import Augmentation
 
 pytestmark = pytest.mark.torch
 
 
-def pixels(count: int = 20, size: int = 9) -> "torch.Tensor":
+def pixels(count: int = 20, size: int = 9) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8))
 
 

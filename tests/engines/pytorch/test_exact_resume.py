@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="the extra torch is not installed")
-from peregrine import host  # noqa: E402
-from peregrine.engines import resume  # noqa: E402
-from peregrine.engines.base import TrainingJob, TrainingResult  # noqa: E402
-from peregrine.engines.pytorch import train  # noqa: E402
-from peregrine.engines.pytorch.engine import PyTorchEngine  # noqa: E402
-from peregrine.errors import DamagedFile, Interrupted  # noqa: E402
-from peregrine.signals import StopRequest  # noqa: E402
+pytest.importorskip("torch", reason="the extra torch is not installed")
+from peregrine import host
+from peregrine.engines import resume
+from peregrine.engines.base import TrainingJob, TrainingResult
+from peregrine.engines.pytorch import train
+from peregrine.engines.pytorch.engine import PyTorchEngine
+from peregrine.errors import DamagedFile, Interrupted
+from peregrine.signals import StopRequest
 
 pytestmark = pytest.mark.torch
 MakeJob = Callable[..., TrainingJob]

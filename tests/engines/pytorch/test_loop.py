@@ -8,15 +8,16 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="the extra torch is not installed")
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: E402
+pytest.importorskip("torch", reason="the extra torch is not installed")
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from peregrine import progress  # noqa: E402
-from peregrine.engines.base import TrainingJob  # noqa: E402
-from peregrine.engines.pytorch import optim, train  # noqa: E402
-from peregrine.engines.pytorch.engine import PyTorchEngine  # noqa: E402
-from peregrine.engines.pytorch.train import class_weights  # noqa: E402
-from peregrine.errors import MachineError, TrainingDiverged  # noqa: E402
+from peregrine import progress
+from peregrine.engines.base import TrainingJob
+from peregrine.engines.pytorch import optim, train
+from peregrine.engines.pytorch.engine import PyTorchEngine
+from peregrine.engines.pytorch.train import class_weights
+from peregrine.errors import MachineError, TrainingDiverged
 
 pytestmark = pytest.mark.torch
 MakeJob = Callable[..., TrainingJob]

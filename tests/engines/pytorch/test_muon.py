@@ -1,13 +1,15 @@
 import pytest
 
-torch = pytest.importorskip("torch", reason="the extra torch is not installed")
-from peregrine import recipe  # noqa: E402
-from peregrine.engines.pytorch.optim import Muon, optimizers, orthogonalise, set_rates  # noqa: E402
+pytest.importorskip("torch", reason="the extra torch is not installed")
+import torch
+
+from peregrine import recipe
+from peregrine.engines.pytorch.optim import Muon, optimizers, orthogonalise, set_rates
 
 pytestmark = pytest.mark.torch
 
 
-def gaussian(*shape: int, seed: int = 0) -> "torch.Tensor":
+def gaussian(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
@@ -67,7 +69,7 @@ def test_each_weight_has_one_optimiser_and_its_own_rate() -> None:
         torch.nn.Conv2d(3, 4, 3, bias=False), torch.nn.BatchNorm2d(4), torch.nn.Flatten(), torch.nn.Linear(4, 2)
     )
     network[1].weight.requires_grad_(False)
-    choice = recipe.Muon(learning_rate=0.3, bias_learning_rate=0.05, head_learning_rate=0.6, weight_decay=0.002)
+    choice = recipe.Muon(learning_rate=0.3, bias_learning_rate=0.05, head_learning_rate=0.6, weight_decay=0.0002)
     muon, sgd = optimizers(network, choice, 10, torch.float32)
     set_rates([muon, sgd], 0.5)
     rates = {

@@ -3,12 +3,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="the extra torch is not installed")
-from peregrine.engines.pytorch.graph import Classifier, Normalise, build_classifier  # noqa: E402
-from peregrine.engines.pytorch.models.sprint import Group, Options, resolve  # noqa: E402
-from peregrine.engines.pytorch.precision import choose  # noqa: E402
-from peregrine.errors import DataError, RecipeError  # noqa: E402
-from peregrine.recipe import ModelChoice  # noqa: E402
+pytest.importorskip("torch", reason="the extra torch is not installed")
+import torch
+
+from peregrine.engines.pytorch.graph import Classifier, Normalise, build_classifier
+from peregrine.engines.pytorch.models.sprint import Group, Options, resolve
+from peregrine.engines.pytorch.precision import choose
+from peregrine.errors import DataError, RecipeError
+from peregrine.recipe import ModelChoice
 
 pytestmark = pytest.mark.torch
 

@@ -1,13 +1,15 @@
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="the extra torch is not installed")
-from peregrine.engines.pytorch.whitening import filter_count, whitening_filters  # noqa: E402
+pytest.importorskip("torch", reason="the extra torch is not installed")
+import torch
+
+from peregrine.engines.pytorch.whitening import filter_count, whitening_filters
 
 pytestmark = pytest.mark.torch
 
 
-def photos(grey: bool = False) -> "torch.Tensor":
+def photos(grey: bool = False) -> torch.Tensor:
     """Smooth random images, normalised: neighbouring pixels and colours are related, as in photos."""
     noise = torch.from_numpy(np.random.default_rng(0).normal(size=(200, 3, 12, 12))).float()
     smooth = torch.nn.functional.avg_pool2d(noise, 3, 1) + 0.3 * noise[:, :1, 1:-1, 1:-1]

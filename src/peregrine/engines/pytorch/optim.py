@@ -44,14 +44,14 @@ def set_rates(found: Iterable[Optimizer], factor: float) -> None:
 
 
 def _sgd(trained: Sequence[nn.Parameter], choice: recipe.Muon, batch_size: int) -> SGD:
-    """SGD for what is no convolution. Its rates are per image: they belong to the sum of the losses over the batch."""
+    """SGD for what is no convolution. What is per image in the recipe grows with the mean loss's batch."""
     biases = [weight for weight in trained if weight.ndim == 1]
     others = [weight for weight in trained if weight.ndim not in (1, 4)]
     groups = []
     for weights, per_image in ((biases, choice.bias_learning_rate), (others, choice.head_learning_rate)):
-        rate = per_image * batch_size
-        # divided by the rate that it is multiplied with, so that the decay does not depend on it
-        groups.append({"params": weights, "lr": rate, "weight_decay": choice.weight_decay / rate})
+        # SGD multiplies the decay with the rate, on which it does not depend here.
+        decay = choice.weight_decay / per_image
+        groups.append({"params": weights, "lr": per_image * batch_size, "weight_decay": decay})
     return SGD(groups, momentum=choice.sgd_momentum, nesterov=choice.sgd_momentum > 0)
 
 

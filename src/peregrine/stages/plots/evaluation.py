@@ -46,10 +46,9 @@ def confusion_matrix(evaluation: Row, path: Path) -> None:
     true, predicted = np.unravel_index(mistakes.argmax(), mistakes.shape)
     title = f"{percent(evaluation['accuracy'])} of {_images(evaluation)} {are(evaluation['images'])} right"
     if mistakes.any():
-        title += "; the most frequent mistake: "
-        title += (
-            f"{percent(mistakes.max())} of “{short(names[true], 24)}” are taken for “{short(names[predicted], 24)}”"
-        )
+        share = percent(mistakes.max())
+        title += f"; the most frequent mistake: {share} of “{short(names[true], 24)}” "
+        title += f"are taken for “{short(names[predicted], 24)}”"
     reading = "Colour: share of the true class's images; right answers and mistakes have a scale each."
     counted = len(names) <= COUNTED_CLASSES
     if counted:
@@ -68,29 +67,16 @@ def confusion_matrix(evaluation: Row, path: Path) -> None:
         diagonal = np.eye(len(names), dtype=bool)
         scales = (
             ("right", np.ma.masked_where(~diagonal, shares), RIGHT_SHADES, 1.0, 0.54),
-            ("mistaken", np.ma.masked_where(mistakes == 0, shares), WRONG_SHADES, float(mistakes.max()) or 1.0, 0.0),
+            ("mistaken", np.ma.masked_where(mistakes == 0, shares), WRONG_SHADES, float(mistakes.max()), 0.0),
         )
-        for label, values, shades, top, bottom in scales:
+        for label, values, shades, top, bottom in scales if mistakes.any() else scales[:1]:
             image = axes.imshow(values, cmap=shades, vmin=0, vmax=top, aspect="auto")
             bar = figure.colorbar(image, cax=axes.inset_axes((1.03, bottom, 0.02, 0.46)), format=percent_ticks)
             bar.set_label(f"Share {label}")
             bar.outline.set_visible(False)
         if counted:
             _write_counts(axes, matrix, shares > np.where(diagonal, 0.6, 0.6 * mistakes.max()))
-        size = 9.0 if counted else max(5.5, min(9.0, 600 / len(names)))
-        labels = [short(name, 24) for name in names]
-        flat = max(map(len, labels)) * len(names) <= 85
-        turn = {"rotation": 0} if flat else {"rotation": 45 if counted else 90, "ha": "right" if counted else "center"}
-        axes.set_xticks(range(len(names)), labels, fontsize=size, rotation_mode="anchor" if counted else None, **turn)
-        axes.set_yticks(range(len(names)), labels, fontsize=size)
-        edges = np.arange(len(names) + 1) - 0.5
-        axes.set_xticks(edges, minor=True)
-        axes.set_yticks(edges, minor=True)
-        axes.grid(False)
-        axes.grid(which="minor", color="white", linewidth=1.5 if counted else 0.3)
-        axes.tick_params(which="both", length=0)
-        axes.spines[:].set_visible(False)
-        axes.set(xlabel="Predicted class", ylabel="True class")
+        _name_classes(axes, names, counted)
 
 
 def _write_counts(axes: Axes, matrix: npt.NDArray[np.int64], dark: npt.NDArray[np.bool_]) -> None:
@@ -100,6 +86,24 @@ def _write_counts(axes: Axes, matrix: npt.NDArray[np.int64], dark: npt.NDArray[n
         shown = f"{images:,}" if images < 10_000 else f"{images / 1000:,.0f}k"
         text = axes.text(column, row, shown, ha="center", va="center_baseline", fontsize=size, color=colour)
         text.set_in_layout(False)  # measuring hundreds of texts takes longer than drawing them
+
+
+def _name_classes(axes: Axes, names: list[str], counted: bool) -> None:
+    """Write the names beside the cells, across where they fit, else turned; and draw the lines between the cells."""
+    labels = [short(name, 24) for name in names]
+    size = 9.0 if counted else max(5.5, min(9.0, 600 / len(names)))
+    flat = max(map(len, labels)) * len(names) <= 85
+    turn = {"rotation": 0} if flat else {"rotation": 45 if counted else 90, "ha": "right" if counted else "center"}
+    axes.set_xticks(range(len(names)), labels, fontsize=size, rotation_mode="anchor" if counted else None, **turn)
+    axes.set_yticks(range(len(names)), labels, fontsize=size)
+    edges = np.arange(len(names) + 1) - 0.5
+    axes.set_xticks(edges, minor=True)
+    axes.set_yticks(edges, minor=True)
+    axes.grid(False)
+    axes.grid(which="minor", color="white", linewidth=1.5 if counted else 0.3)
+    axes.tick_params(which="both", length=0)
+    axes.spines[:].set_visible(False)
+    axes.set(xlabel="Predicted class", ylabel="True class")
 
 
 def class_accuracy(evaluation: Row, path: Path) -> None:

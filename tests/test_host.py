@@ -1,0 +1,64 @@
+"""What the machine has, read from files that a test can write."""
+
+import json
+import math
+import os
+from pathlib import Path
+
+import numpy
+import pytest
+
+from peregrine import host
+
+
+def test_threads_are_what_this_process_may_use() -> None:
+    assert 1 <= host.threads() <= len(os.sched_getaffinity(0))
+
+
+def test_memory_is_that_of_a_machine() -> None:
+    assert 2**28 < host.memory_bytes() < 2**50
+
+
+@pytest.mark.parametrize(
+    ("membership", "folders"),
+    [
+        ("0::/\n", ["."]),
+        ("12:cpu:/old\n0::/user.slice/job.scope\n", ["user.slice/job.scope", "user.slice", "."]),
+        ("4:memory:/only/version/one\n", ["."]),
+        ("", ["."]),
+    ],
+)
+def test_the_cgroups_from_the_own_one_up(tmp_path: Path, membership: str, folders: list[str]) -> None:
+    file = tmp_path / "cgroup"
+    file.write_text(membership)
+    assert host.cgroups(tmp_path, file) == [tmp_path / folder for folder in folders]
+    assert host.cgroups(tmp_path, tmp_path / "absent") == [tmp_path]
+
+
+@pytest.mark.parametrize(
+    ("content", "quota"), [("max 100000\n", math.inf), ("150000 100000\n", 1.5), ("50000 100000", 0.5), ("", math.inf)]
+)
+def test_cpu_quota(tmp_path: Path, content: str, quota: float) -> None:
+    (tmp_path / "cpu.max").write_text(content)
+    assert host._cpu_quota(tmp_path) == quota
+    assert host._cpu_quota(tmp_path / "absent") == math.inf
+
+
+def test_memory_limit(tmp_path: Path) -> None:
+    (tmp_path / "memory.max").write_text("1073741824\n")
+    assert host._memory_limit(tmp_path) == 2**30
+    (tmp_path / "memory.max").write_text("max\n")
+    assert host._memory_limit(tmp_path) == math.inf
+
+
+def test_the_description_fits_into_json() -> None:
+    found = json.loads(json.dumps(host.describe()))
+    assert set(found) == {"processor", "threads", "memory_gib", "bf16", "system", "python"}
+    assert found["processor"]
+    assert found["bf16"] == host.has_bf16()
+
+
+def test_versions_of_what_is_installed() -> None:
+    found = host.versions()
+    assert found["numpy"] == numpy.__version__
+    assert set(found) <= set(host.LIBRARIES)
