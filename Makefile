@@ -39,6 +39,7 @@ format: $(ENV)/.installed-dev
 # is content with it.
 $(ENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Peregrine needs Python 3.11 or newer; try make PYTHON=python3.12")'
+	@echo "Installing into $(ENV): a minute or two, some two gigabytes."
 	test -x $(BIN)/python || $(PYTHON) -m venv $(ENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt 'torch==2.13.*'
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu]'

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -152,7 +151,9 @@ def test_without_a_manifest_there_is_no_artifact(written: Artifact) -> None:
 @pytest.mark.parametrize("content", ["[]", "5", '"text"', "null", "{}", '{"seal": 1}', '{"a": NaN}'])
 def test_evidence_that_is_something_else(written: Artifact, content: str) -> None:
     (written.path / "evidence.json").write_text(content)
-    with pytest.raises(DamagedFile, match=r"evidence\.json is missing, was changed or belongs to another artifact; exp"):
+    with pytest.raises(
+        DamagedFile, match=r"evidence\.json is missing, was changed or belongs to another artifact; exp"
+    ):
         Artifact.open(written.path)
 
 
@@ -167,13 +168,17 @@ def test_evidence_belongs_to_its_artifact(written: Artifact, tmp_path: Path) -> 
 def test_golden_images_of_another_artifact(written: Artifact, tmp_path: Path) -> None:
     other = tiny.artifact(tmp_path / "other", golden=Golden(tiny.images(3), {ANCESTOR: tiny.answers(3)}))
     shutil.copy(other.path / "golden.npz", written.path)
-    with pytest.raises(DamagedFile, match=f"^{written.path}/golden.npz is missing or was changed; export the model again$"):
+    with pytest.raises(
+        DamagedFile, match=f"^{written.path}/golden.npz is missing or was changed; export the model again$"
+    ):
         Artifact.open(written.path)
 
 
 def test_a_manifest_of_another_schema(written: Artifact) -> None:
     reseal(written.path, {"schema": 2})
-    with pytest.raises(DamagedFile, match=r"manifest\.json is not a manifest of schema 1 \(schema: Input should be 1\); "):
+    with pytest.raises(
+        DamagedFile, match=r"manifest\.json is not a manifest of schema 1 \(schema: Input should be 1\); "
+    ):
         Artifact.open(written.path)
     reseal(written.path, {"schema": 1, "surprise": True})
     with pytest.raises(DamagedFile, match=r"is not a manifest of schema 1 \(surprise: Extra inputs"):
@@ -182,7 +187,7 @@ def test_a_manifest_of_another_schema(written: Artifact) -> None:
 
 def test_a_format_that_this_version_does_not_know(written: Artifact) -> None:
     reseal(written.path, {"format": "onx"})
-    with pytest.raises(UsageError, match="a format is one of .*; got 'onx'; did you mean 'onnx'?"):
+    with pytest.raises(UsageError, match=r"a format is one of .*; got 'onx'; did you mean 'onnx'?"):
         Artifact.open(written.path)
 
 
@@ -220,11 +225,11 @@ def test_a_link_to_the_right_bytes_is_fine(written: Artifact, tmp_path: Path) ->
 
 
 @pytest.fixture
-def folder_format(monkeypatch: pytest.MonkeyPatch) -> Iterator[Format]:
+def folder_format(monkeypatch: pytest.MonkeyPatch) -> Format:
     """A format whose model is a folder, as TensorFlow's SavedModel is."""
     format = replace(FORMATS["onnx"], name="saved", file="saved_model")
     monkeypatch.setitem(formats.FORMATS, "saved", format)
-    yield format
+    return format
 
 
 @pytest.mark.parametrize("intruder", ["variables/more", "extra", "linked/"])
@@ -264,16 +269,20 @@ def test_a_conversion_that_fails_leaves_the_artifact_before_it(written: Artifact
         pytest.raises(RuntimeError),
         Artifact.write(written.path, format="onnx", like=tiny.like(), golden=golden) as folder,
     ):
-        (folder / "model.onnx").write_bytes(b"half")
-        raise RuntimeError
+        fail_after_writing(folder / "model.onnx")
     assert Artifact.open(written.path) == written
     assert list(written.path.parent.iterdir()) == [written.path]
 
 
 def test_unknown_formats_get_a_suggestion() -> None:
     assert find_format("onnx").file == "model.onnx"
-    with pytest.raises(UsageError, match="^a format is one of keras, .*; got 'kears'; did you mean 'keras'?"):
+    with pytest.raises(UsageError, match=r"^a format is one of keras, .*; got 'kears'; did you mean 'keras'?"):
         find_format("kears")
+
+
+def fail_after_writing(path: Path) -> None:
+    path.write_bytes(b"half")
+    raise RuntimeError
 
 
 def dataset(labels: list[int]) -> Dataset:

@@ -21,8 +21,10 @@ def test_each_entry_leads_to_a_file_that_defines_it(kind: str, key: str) -> None
     assert spec is not None
     assert spec.origin is not None
     source = Path(spec.origin).read_text("utf-8")
-    assert not attribute or any(f"\n{word} {attribute}" in source for word in ("def", "class")) or (
-        f"\n{attribute} = " in source or f"\n{attribute}: " in source
+    assert (
+        not attribute
+        or any(f"\n{word} {attribute}" in source for word in ("def", "class"))
+        or (f"\n{attribute} = " in source or f"\n{attribute}: " in source)
     )
 
 

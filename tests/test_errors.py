@@ -58,7 +58,9 @@ def test_machine_errors_say_where_what_and_the_fix(number: int, words: str) -> N
 
 def test_machine_errors_of_libraries_are_one_line_too() -> None:
     message = str(machine_error(OSError("Unable to open file\n  (file signature not found)")))
-    assert message == "cannot read or write a file: unable to open file (file signature not found); see `peregrine doctor`"
+    assert (
+        message == "cannot read or write a file: unable to open file (file signature not found); see `peregrine doctor`"
+    )
     assert "no reason was given" in str(machine_error(OSError()))
 
 

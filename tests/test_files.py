@@ -14,12 +14,16 @@ from peregrine.errors import DamagedFile, machine_error
 TEMPORARY = ".tmp-*"
 
 
+def fail_after_writing(path: Path) -> None:
+    path.write_text("half of the n")
+    raise RuntimeError
+
+
 def test_a_write_that_fails_leaves_the_old_content(tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     files.write_text(path, "old")
     with pytest.raises(RuntimeError), files.writing(path) as temporary:
-        temporary.write_text("half of the n")
-        raise RuntimeError
+        fail_after_writing(temporary)
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["result.json"]
 
@@ -58,8 +62,7 @@ def test_a_folder_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
     with files.writing_folder(path) as temporary:
         (temporary / "old").touch()
     with pytest.raises(RuntimeError), files.writing_folder(path) as temporary:
-        (temporary / "new").touch()
-        raise RuntimeError
+        fail_after_writing(temporary / "new")
     assert [entry.name for entry in path.iterdir()] == ["old"]
     assert list(tmp_path.iterdir()) == [path]
 

@@ -24,10 +24,12 @@ class Recorder:
         self.events.append(("end",))
 
 
-def work() -> None:
+def work(then: type[Exception] | None = None) -> None:
     with progress.bar("train", total=2, unit="step") as advance:
         advance()
         advance(1, note="loss 1.32")
+    if then:
+        raise then
 
 
 def test_silent_unless_shown(capfd: pytest.CaptureFixture[str]) -> None:
@@ -39,8 +41,7 @@ def test_shown_inside_the_block_only() -> None:
     outer, inner = Recorder(), Recorder()
     with progress.show_on(outer):
         with pytest.raises(RuntimeError), progress.show_on(inner):
-            work()
-            raise RuntimeError
+            work(then=RuntimeError)
         work()
     work()
     assert inner.events == outer.events == [("train", 2, "step"), (1, ""), (1, "loss 1.32"), ("end",)]

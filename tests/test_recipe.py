@@ -115,7 +115,9 @@ def test_a_file_that_is_no_recipe(tmp_path: Path) -> None:
 
 def test_an_unknown_name_gets_the_known_ones() -> None:
     name = recipe_names()[0]
-    with pytest.raises(UsageError, match=f"a recipe is a .toml file or one of .*; got '{name}x'; did you mean '{name}'"):
+    with pytest.raises(
+        UsageError, match=f"a recipe is a .toml file or one of .*; got '{name}x'; did you mean '{name}'"
+    ):
         load_recipe(f"{name}x")
 
 
@@ -123,9 +125,9 @@ def test_a_file_is_named_after_itself_unless_it_says_otherwise(tmp_path: Path) -
     path = tmp_path / "mine.toml"
     path.write_text('engine = "tensorflow"\nepochs = 3\nbatch_size = 8\n[model]\nname = "cnn"\n')
     assert load_recipe(path).name == "mine"
-    assert load_recipe(path, {"epochs": 5, "optimizer": {"name": "adam"}, "optimizer.learning_rate": 0.5}).optimizer == (
-        recipe(optimizer={"name": "adam", "learning_rate": 0.5}).optimizer
-    )
+    assert load_recipe(
+        path, {"epochs": 5, "optimizer": {"name": "adam"}, "optimizer.learning_rate": 0.5}
+    ).optimizer == (recipe(optimizer={"name": "adam", "learning_rate": 0.5}).optimizer)
 
 
 def test_changed_checks_again_and_leaves_the_original_alone() -> None:
@@ -135,18 +137,20 @@ def test_changed_checks_again_and_leaves_the_original_alone() -> None:
     assert after.model.options == {"widths": [8, 8]}
     assert after.input.growth == ((0.5, 16),)
     assert before == recipe()
-    with pytest.raises(RecipeError, match="^recipe mine: epochs must be greater than or equal to 1; got 0$"):
+    with pytest.raises(RecipeError, match=r"^recipe mine: epochs must be greater than or equal to 1; got 0$"):
         before.changed({"epochs": 0})
     with pytest.raises(RecipeError, match=r"^recipe key 'epochs\.x': 'epochs' is a value, not a table$"):
         before.changed({"epochs.x": 0})
-    with pytest.raises(RecipeError, match=r"^recipe key 'optimizer' is a table; set one of its keys, optimizer\.name=…$"):
+    with pytest.raises(
+        RecipeError, match=r"^recipe key 'optimizer' is a table; set one of its keys, optimizer\.name=…$"
+    ):
         before.changed({"optimizer": 3})
 
 
 def test_an_empty_table_is_a_table_too(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text("[input]\n")
-    with pytest.raises(RecipeError, match="^recipe key 'input' is a table; set one of its keys, input.…=…$"):
+    with pytest.raises(RecipeError, match=r"^recipe key 'input' is a table; set one of its keys, input.…=…$"):
         load_recipe(path, {"input": 3})
 
 
@@ -207,7 +211,8 @@ recipes = st.fixed_dictionaries(
         "schema": st.just(1),
         "summary": text,
         "input": st.fixed_dictionaries(
-            {}, optional={"size": st.just("auto") | sizes, "growth": st.lists(st.tuples(numbers(0, 1), sizes), max_size=3)}
+            {},
+            optional={"size": st.just("auto") | sizes, "growth": st.lists(st.tuples(numbers(0, 1), sizes), max_size=3)},
         ),
         "augmentation": st.fixed_dictionaries({}, optional={"zoom": fractions, "rotation": numbers(0, 180)}),
         "optimizer": optimizers,

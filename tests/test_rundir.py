@@ -44,7 +44,7 @@ def test_an_existing_run_is_refused_and_left_alone(tmp_path: Path) -> None:
 def test_somebody_elses_folder_is_refused_and_an_empty_one_taken(tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "text").touch()
-    with pytest.raises(UsageError, match="^a new run needs a new folder; .*thesis exists, or choose another --run$"):
+    with pytest.raises(UsageError, match=r"^a new run needs a new folder; .*thesis exists, or choose another --run$"):
         tiny.run(tmp_path / "thesis")
     (tmp_path / "empty").mkdir()
     tiny.run(tmp_path / "empty")
@@ -52,7 +52,7 @@ def test_somebody_elses_folder_is_refused_and_an_empty_one_taken(tmp_path: Path)
 
 def test_a_file_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match="file exists, or choose another --run$"):
+    with pytest.raises(UsageError, match=r"file exists, or choose another --run$"):
         tiny.run(tmp_path / "file")
     with pytest.raises(UsageError, match=f"^a run is a folder; {tmp_path}/file is a file$"):
         tiny.run(tmp_path / "file" / "run")
@@ -74,7 +74,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "64k") as disk:
         (disk / "film").write_bytes(bytes(64 * 1024))
-        with pytest.raises(MachineError, match="^cannot read or write .*disk/run: the disk is full; free some space"):
+        with pytest.raises(MachineError, match=r"^cannot read or write .*disk/run: the disk is full; free some space"):
             tiny.run(disk / "run")
         assert not (disk / "run").exists()
         (disk / "film").unlink()
@@ -122,11 +122,15 @@ def test_a_verb_inside_a_verb_is_kept(tmp_path: Path) -> None:
     assert verbs(run) == [("run", "done"), ("train", "done")]
 
 
+def vanish(run: RunDirectory) -> None:
+    (run.path / "run.json").unlink()
+    raise UsageError("the real reason")
+
+
 def test_what_went_wrong_is_not_hidden_by_a_run_that_vanished(tmp_path: Path) -> None:
     run = tiny.run(tmp_path / "run")
-    with pytest.raises(UsageError, match="^the real reason$"), run.verb("train"):
-        (run.path / "run.json").unlink()
-        raise UsageError("the real reason")
+    with pytest.raises(UsageError, match=r"^the real reason$"), run.verb("train"):
+        vanish(run)
 
 
 HOLD = """
@@ -181,7 +185,9 @@ def test_locking_sweeps_what_a_killed_writer_left(tmp_path: Path) -> None:
 
 def test_the_ancestor_and_its_exports(tmp_path: Path) -> None:
     run = tiny.run(tmp_path / "run")
-    with pytest.raises(UsageError, match=f"no trained model yet; go on with: peregrine train --resume --run {run.path}$"):
+    with pytest.raises(
+        UsageError, match=f"no trained model yet; go on with: peregrine train --resume --run {run.path}$"
+    ):
         run.ancestor()
     assert run.artifacts() == []
     ancestor = tiny.artifact(run.artifact_path("torch"), "torch")

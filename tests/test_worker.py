@@ -105,17 +105,19 @@ def test_state_is_kept_between_calls(process: Worker) -> None:
 def test_errors_of_ours_keep_their_class_and_words(predict: tuple[dict[str, Any], Path]) -> None:
     arguments, folder = predict
     with Worker("test", folder / "logs") as process:
-        with pytest.raises(UsageError, match="^unknown task 'predcit'; did you mean 'predict'?"):
+        with pytest.raises(UsageError, match=r"^unknown task 'predcit'; did you mean 'predict'?"):
             process.call("predcit", arguments, 60)
         (folder / "onnx" / "model.onnx").write_bytes(b"changed")
-        with pytest.raises(DamagedFile, match=r"model\.onnx has 7 bytes, its manifest says 20; export the model again$"):
+        with pytest.raises(
+            DamagedFile, match=r"model\.onnx has 7 bytes, its manifest says 20; export the model again$"
+        ):
             process.call("predict", arguments, 60)
     assert (folder / "logs" / "worker-test.log").read_text() == ""
 
 
 @pytest.mark.parametrize("kind", ["RecipeError", "ParityFailed", "MissingDependency", "MissingDevice", "Interrupted"])
 def test_every_class_crosses(process: Worker, kind: str) -> None:
-    with pytest.raises(Exception, match="^the rule; got this$") as caught:
+    with pytest.raises(Exception, match=r"^the rule; got this$") as caught:
         process.call("raise", {"kind": kind}, 60)
     assert type(caught.value).__name__ == kind
     if isinstance(caught.value, Interrupted):
@@ -123,7 +125,7 @@ def test_every_class_crosses(process: Worker, kind: str) -> None:
 
 
 def test_errors_of_others_are_one_line_and_their_traceback_is_in_the_log(process: Worker) -> None:
-    with pytest.raises(CheckFailed, match="^bug failed: RuntimeError: first line$"):
+    with pytest.raises(CheckFailed, match=r"^bug failed: RuntimeError: first line$"):
         process.call("bug", {}, 60)
     log = process.log.read_text()
     assert "Traceback" in log
@@ -145,7 +147,7 @@ def test_a_crash_costs_one_error(process: Worker, task: str, how: str) -> None:
     with pytest.raises(CheckFailed) as caught:
         process.call(task, {}, 60)
     assert str(caught.value) == f"{task} ended its process ({how}); see {process.log}"
-    with pytest.raises(CheckFailed, match="^echo was not started: its process has ended before; see "):
+    with pytest.raises(CheckFailed, match=r"^echo was not started: its process has ended before; see "):
         process.call("echo", {}, 60)
 
 
@@ -164,13 +166,13 @@ def test_a_time_limit_ends_the_process(process: Worker) -> None:
     assert time.monotonic() - start < 4
     assert str(caught.value) == f"hang took longer than 0.3 s and was ended; see {process.log}"
     assert gone(pid)
-    with pytest.raises(CheckFailed, match="^echo was not started: its process has ended before; see "):
+    with pytest.raises(CheckFailed, match=r"^echo was not started: its process has ended before; see "):
         process.call("echo", {}, 60)
 
 
 def test_a_library_that_holds_the_interpreter_is_ended_too(process: Worker) -> None:
     pid = process.call("where", {}, 60)[2]
-    with pytest.raises(CheckFailed, match="^hang_in_a_library took longer"):
+    with pytest.raises(CheckFailed, match=r"^hang_in_a_library took longer"):
         process.call("hang_in_a_library", {}, 0.2)
     assert gone(pid)
 
@@ -209,7 +211,9 @@ def test_logs_of_one_name_are_appended(sabotaged: None, tmp_path: Path) -> None:
 def test_workers_run_beside_each_other(sabotaged: None, tmp_path: Path) -> None:
     found: list[Any] = []
     threads = [
-        threading.Thread(target=lambda name: found.append(worker.call(name, tmp_path, "where", {}, 60)[2]), args=(str(n),))
+        threading.Thread(
+            target=lambda name: found.append(worker.call(name, tmp_path, "where", {}, 60)[2]), args=(str(n),)
+        )
         for n in range(3)
     ]
     for thread in threads:

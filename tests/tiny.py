@@ -50,7 +50,11 @@ def like(**changes: Any) -> dict[str, Any]:
 
 
 def artifact(
-    path: Path, format: str = "onnx", content: bytes = b"the bytes of a model", golden: Golden | None = None, **changes: Any
+    path: Path,
+    format: str = "onnx",
+    content: bytes = b"the bytes of a model",
+    golden: Golden | None = None,
+    **changes: Any,
 ) -> Artifact:
     """An Artifact whose model is `content`, which no library has to like."""
     golden = golden or Golden(images(2), {ANCESTOR: answers(2)})

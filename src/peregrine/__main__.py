@@ -1,6 +1,7 @@
 """The door: `peregrine` and `python -m peregrine`. Every way out has its exit status here."""
 
 import sys
+from typing import Any
 
 
 def main() -> None:
@@ -12,11 +13,13 @@ def main() -> None:
 
 def run(arguments: list[str], debug: bool = False) -> int:
     """Run one command and return its exit status; `debug` lets exceptions through, with their traceback."""
-    import click
+    import typer
 
     from peregrine.cli.app import app
     from peregrine.errors import PeregrineError, machine_error
 
+    # Typer brings a Click of its own in newer versions and used the installed one before; its public name leads to either.
+    click_exception = typer.BadParameter.__mro__[2]
     try:
         status = app(arguments, prog_name="peregrine", standalone_mode=False)
         sys.stdout.flush()
@@ -24,12 +27,12 @@ def run(arguments: list[str], debug: bool = False) -> int:
     except BrokenPipeError:  # the reader of a pipe has seen enough
         sys.stderr.close()
         return 0
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         return _say("stopped by Ctrl-C", 130)
     except Exception as error:
         if debug:
             raise
-        if isinstance(error, click.ClickException):
+        if isinstance(error, click_exception):
             return _say(_with_hint(error), 2)
         if isinstance(error, PeregrineError):
             return _say(str(error), error.exit_code)
@@ -45,12 +48,10 @@ def _say(message: str, status: int) -> int:
     return status
 
 
-def _with_hint(error: "Exception") -> str:
+def _with_hint(error: Any) -> str:
     """Click's message in our form, with the help page that answers it."""
-    import click
-
-    message = error.format_message() if isinstance(error, click.ClickException) else str(error)
     context = getattr(error, "ctx", None)
+    message = error.format_message()
     message = message[:1].lower() + message[1:].rstrip(".")
     return f"{message}; see `{context.command_path if context else 'peregrine'} --help`"
 

@@ -73,9 +73,7 @@ class Worker:
             answer = self._answers.get(timeout=timeout_s)
         except queue.Empty:
             self.close()
-            raise errors.CheckFailed(
-                f"{task} took longer than {timeout_s:g} s and was ended; see {self.log}"
-            ) from None
+            raise errors.CheckFailed(f"{task} took longer than {timeout_s:g} s and was ended; see {self.log}") from None
         except BrokenPipeError:
             answer = ""
         if not answer:

@@ -62,7 +62,7 @@ def nothing_written() -> bool:
         (["train", "--data", "digits", "--set", "epochs=0"], 2, ["epochs", "greater than or equal to 1", "got 0"]),
         (["run", "--data", "digits", "--epochs", "0"], 2, ["epochs", "got 0"]),
         (["run", "--data", "digits", "--learning-rate", "-1"], 2, ["learning_rate", "greater than 0", "got -1"]),
-        (["run", "--data", "digits", "--epochs", "many"], 2, ["many", "--help"]),
+        (["run", "--data", "digits", "--epochs", "many"], 2, ["--epochs", "integer", "--help"]),
         (["run", "--data", "digits", "--model-type", "resnet5"], 2, ["--model-type", "resnet5"]),
         (["run", "--data", "digits", "--max-bad", "lots"], 2, ["--max-bad", "lots"]),
         (["run", "--resume"], 2, ["no unfinished run"]),

@@ -1,5 +1,6 @@
 """What a training run leaves on disk: `.keras` checkpoints, and resume states of the whole position."""
 
+import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ _VARIABLES = "variables.npz"
 
 
 @dataclass
-class EpochSums:
-    """The epoch under way: sums over its steps so far."""
+class Sums:
+    """Over the steps so far of the epoch at hand."""
 
     loss: float = 0.0
     correct: float = 0.0
@@ -34,11 +35,11 @@ class Position:
     """Where a run is.
 
     Attributes:
-        precision: what the steps run in, `fp32` or `bf16`.
-        log: name of the run's CSV file, fixed when the run began.
+        precision: of the steps, `fp32` or `bf16`, decided when the run began.
+        log: name of the run's CSV file, likewise.
         step: optimiser steps done, over all epochs.
         images: training images that went through them.
-        seconds: time spent so far, by name.
+        seconds: time spent so far, by name; resumed parts included.
     """
 
     precision: str
@@ -46,13 +47,15 @@ class Position:
     history: History
     step: int = 0
     images: int = 0
-    epoch: EpochSums = field(default_factory=EpochSums)
+    sums: Sums = field(default_factory=Sums)
     seconds: dict[str, float] = field(default_factory=dict)
 
 
 def save_model(model: Any, path: Path) -> None:
     """Write a model as `.keras`, atomically."""
-    with files.writing(path) as temporary:
+    with files.writing(path) as temporary, warnings.catch_warnings():
+        # Keras 3.15 reads its variables in a way that NumPy 2 deprecates.
+        warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
         model.save(temporary)
 
 
@@ -71,7 +74,7 @@ def load_model(path: Path) -> Any:
 
 def save_state(checkpoints: Path, position: Position, variables: Variables) -> None:
     """Write a resume state, with the best checkpoint as it is now."""
-    content = {**asdict(position), "history": position.history.to_list()}
+    content = {"schema": 1, **asdict(position), "history": position.history.to_list()}
     with resume.saving(checkpoints / "resume", position.step, content, linked=checkpoints / BEST) as folder:
         arrays: dict[str, Any] = {f"{number:05d}": value for number, value in enumerate(variables)}
         np.savez(folder / _VARIABLES, **arrays)
@@ -87,8 +90,8 @@ def load_state(checkpoints: Path, recipe: Recipe) -> tuple[Position, Variables] 
     if state is None:
         return None
     state.restore(checkpoints / BEST)
-    content = dict(state.content)
+    content = {key: value for key, value in state.content.items() if key != "schema"}
     content["history"] = History.of(recipe, content["history"])
-    content["epoch"] = EpochSums(**content["epoch"])
+    content["sums"] = Sums(**content["sums"])
     with np.load(state.folder / _VARIABLES, allow_pickle=False) as arrays:
         return Position(**content), [arrays[name] for name in sorted(arrays.files)]

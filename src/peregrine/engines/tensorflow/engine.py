@@ -24,28 +24,28 @@ class TensorFlowEngine:
 
     def resolve(self, recipe: Recipe, train: Dataset) -> Recipe:
         """Fill in the model's options and the input size, and refuse what is not built yet."""
-        recipe = recipe.changed(
-            {
-                "input.size": train.image_size[0],
-                "model": {"name": recipe.model.name, **network.options(recipe).model_dump(mode="json")},
-            }
-        )
         if recipe.optimizer.name != "adam":
-            raise _refused(recipe, "optimizer.name", recipe.optimizer.name, 'choose "adam"')
+            raise RecipeError(
+                f"optimizer.name is adam in the engine tensorflow; got {recipe.optimizer.name}; "
+                "use --set 'optimizer={name=\"adam\"}'"
+            )
         if recipe.input.growth:
-            raise _refused(recipe, "input.growth", "smaller images first", "remove the key")
+            raise RecipeError(
+                f"input.growth is not in the engine tensorflow; got {len(recipe.input.growth)} stages; "
+                "use --set input.growth=[]"
+            )
         side, smallest = train.image_size[0], network.smallest_input(recipe)
         if side < smallest:
             raise RecipeError(
-                f"recipe {recipe.name}: model {recipe.model.name} needs images of {smallest} pixels or more; got "
-                f"{side}; enlarge them: --set input.size={smallest}"
+                f"the model {recipe.model.name} takes images of {smallest} pixels or more; got {side}; "
+                f"use --set input.size={smallest}"
             )
         if recipe.augmentation.translate >= side:
             raise RecipeError(
-                f"recipe {recipe.name}: augmentation.translate must be less than the image's side, {side}; got "
-                f"{recipe.augmentation.translate}"
+                f"augmentation.translate is below the image size, {side} pixels; got {recipe.augmentation.translate}"
             )
-        return recipe
+        chosen = {"name": recipe.model.name, **network.options(recipe).model_dump(mode="json")}
+        return recipe.changed({"input.size": side, "model": chosen})
 
     def train(self, job: TrainingJob) -> TrainingResult:
         """Train to the end of the recipe."""
@@ -82,7 +82,3 @@ class KerasModel:
         """Write `model.keras`: uint8 `images` to float32 `probabilities`, built-in layers alone."""
         model = network.deployable(self._recipe, self._class_count, self._model, temperature)
         save_model(model, folder / FORMATS[TensorFlowEngine.format].file)
-
-
-def _refused(recipe: Recipe, key: str, found: str, fix: str) -> RecipeError:
-    return RecipeError(f"recipe {recipe.name}: {key}: the TensorFlow engine does not know {found} yet; {fix}")

@@ -67,6 +67,9 @@ def use_threads(count: int) -> None:
             logger.warning("TensorFlow is running already and keeps its number of threads; %d were asked for", count)
 
 
+# Each model of ours is traced once on purpose; TensorFlow counts by line of code and warns from the fifth model on.
+logging.getLogger("tensorflow").addFilter(lambda record: "triggered tf.function retracing" not in record.getMessage())
+
 use_threads(host.threads())
 for _gpu in tf.config.list_physical_devices("GPU"):
     with contextlib.suppress(RuntimeError):  # somebody used TensorFlow before us and decided

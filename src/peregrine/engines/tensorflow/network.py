@@ -71,8 +71,14 @@ def deployable(recipe: Recipe, class_count: int, trained: Any, temperature: floa
         tempered = keras.layers.Rescaling(1 / temperature, name="temperature")(logits)
         probabilities = keras.layers.Softmax(name="probabilities")(tempered)
         model = keras.Model(images, probabilities, name=recipe.model.name)
-    model.set_weights(trained.get_weights())
+    copy_weights(trained, model)
     return model
+
+
+def copy_weights(source: Any, target: Any) -> None:
+    """Give `target` the weights and statistics of `source`, which has the same layers."""
+    for written, read in zip(target.weights, source.weights, strict=True):
+        written.assign(read)
 
 
 def compiled(deployed: Any, layer: str) -> Any:

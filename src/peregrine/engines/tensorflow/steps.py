@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from peregrine.dataset import Dataset, Labels
+from peregrine.dataset import Dataset
 from peregrine.engines.tensorflow.library import keras, tf
-from peregrine.engines.tensorflow.network import Normalisation, trainable
+from peregrine.engines.tensorflow.network import Normalisation, copy_weights, trainable
 from peregrine.engines.tensorflow.pipeline import Resident, TrainingBatches
 from peregrine.recipe import Recipe
 
@@ -37,7 +37,7 @@ class TrainingData:
             TrainingBatches(train, recipe),
             Resident(validation) if validation is not None else None,
             Normalisation.of(train.images),
-            class_weights(train.labels, len(train.class_names), recipe.class_weights),
+            class_weights(train, recipe),
         )
 
 
@@ -45,14 +45,16 @@ class Steps:
     """Trains and judges one network.
 
     Attributes:
-        model: float32 pixels to float32 logits.
+        model: float32 pixels to float32 logits, its inner layers in the steps' precision.
     """
 
     def __init__(self, recipe: Recipe, data: TrainingData, precision: str) -> None:
         self._recipe = recipe
         self._data = data
-        self._class_count = len(data.class_weights)
-        self.model = trainable(recipe, self._class_count, data.normalisation, precision)
+        class_count = len(data.class_weights)
+        self.model = trainable(recipe, class_count, data.normalisation, precision)
+        # Judged in float32, because that is what the ancestor computes in.
+        self._judged = self.model if precision == "fp32" else trainable(recipe, class_count, data.normalisation, "fp32")
         self._optimizer = keras.optimizers.Adam(recipe.optimizer.learning_rate)
         self._optimizer.build(self.model.trainable_variables)
         number = tf.TensorSpec([], tf.int32)
@@ -85,8 +87,10 @@ class Steps:
         return losses.numpy(), correct.numpy()
 
     def judge(self) -> tuple[float, float]:
-        """Mean cross-entropy and accuracy on validation, without smoothing, weights or augmentation."""
+        """Mean cross-entropy and accuracy on validation in float32, without smoothing, weights or augmentation."""
         assert self._data.validation is not None
+        if self._judged is not self.model:
+            copy_weights(self.model, self._judged)
         loss, correct = self._judge()
         count = self._data.validation.count
         return float(loss) / count, float(correct) / count
@@ -130,19 +134,18 @@ class Steps:
         loss, correct = tf.constant(0.0), tf.constant(0.0)
         for start in tf.range(0, validation.count, JUDGED_BATCH):
             images, labels = validation.batch(tf.range(start, tf.minimum(start + JUDGED_BATCH, validation.count)))
-            logits = self.model(tf.cast(images, tf.float32), training=False)
+            logits = self._judged(tf.cast(images, tf.float32), training=False)
             loss += tf.reduce_sum(cross_entropy(logits, labels, 0.0))
             correct += right_answers(logits, labels)
         return loss, correct
 
 
-def class_weights(labels: Labels, class_count: int, kind: str) -> npt.NDArray[np.float32]:
-    """Ones, or with `balanced` the inverse of each class's frequency, so that the mean over the images is 1."""
-    if kind == "none":
-        return np.ones(class_count, np.float32)
-    counts = np.bincount(labels, minlength=class_count)
-    present = np.count_nonzero(counts)
-    return (len(labels) / (present * np.maximum(counts, 1))).astype(np.float32)
+def class_weights(train: Dataset, recipe: Recipe) -> npt.NDArray[np.float32]:
+    """The weight of each class in the loss, float32 `(C,)`; over the training images, they average to 1."""
+    counts = train.counts
+    if recipe.class_weights == "none":
+        return np.ones(len(counts), np.float32)
+    return (len(train) / (len(counts) * counts)).astype(np.float32)
 
 
 def cross_entropy(logits: Any, labels: Any, smoothing: float) -> Any:

@@ -13,108 +13,100 @@ from peregrine.engines.base import TrainingJob, TrainingResult
 from peregrine.engines.events import EventWriter
 from peregrine.engines.history import EpochRow, History, check_loss
 from peregrine.engines.tensorflow import precision
-from peregrine.engines.tensorflow.checkpoint import (
-    BEST,
-    LATEST,
-    EpochSums,
-    Position,
-    load_state,
-    save_model,
-    save_state,
-)
+from peregrine.engines.tensorflow.checkpoint import BEST, LATEST, Position, Sums, load_state, save_model, save_state
 from peregrine.engines.tensorflow.library import tf
+from peregrine.engines.tensorflow.pipeline import TrainingBatches
 from peregrine.engines.tensorflow.steps import Steps, TrainingData
 from peregrine.errors import MachineError
+from peregrine.progress import Advance
 
 CALL_SECONDS = 0.25  # steps that fit into this run as one call, so a stop is heeded about that fast
+SAVE_EVERY_S = 60.0  # within an epoch
+PHASES = ("training", "preparation", "compilation", "validation", "saving")  # where time goes
 
 logger = logging.getLogger("peregrine")
 
 
 def train(job: TrainingJob) -> TrainingResult:
-    """Train to the end of the recipe, or from the newest resume state to it. See `Engine.train`."""
+    """Train to the end of the recipe; see `engines.base.Engine.train`."""
     try:
-        return _Training(job).run()
-    except tf.errors.ResourceExhaustedError as error:
+        loop = _Loop(job)
+        loop.run()
+    except (tf.errors.ResourceExhaustedError, MemoryError) as error:
         size = job.recipe.batch_size
         raise MachineError(
-            f"memory ran out at batch size {size}; choose a smaller one: --set batch_size={max(1, size // 2)}"
+            f"memory ran out with batch_size={size}; use a smaller one, --set batch_size={max(1, size // 2)}"
         ) from error
+    position, history = loop.position, loop.position.history
+    return TrainingResult(
+        recipe=job.recipe.changed({"precision": position.precision}),
+        precision=position.precision,
+        training_seconds=position.seconds["training"],
+        other_seconds={name: seconds for name, seconds in position.seconds.items() if name != "training"},
+        images=position.images,
+        history=history.to_list(),
+        best_epoch=history.best_epoch,
+        checkpoint=job.run.checkpoints / BEST,
+        stopped_early=history.should_stop and position.step < loop.total,
+    )
 
 
-class _Training:
+class _Loop:
+    """One run, from its start or its newest resume state to its end.
+
+    Attributes:
+        total: steps of the whole recipe.
+    """
+
     def __init__(self, job: TrainingJob) -> None:
         self._job = job
-        self._recipe = recipe = job.recipe
-        saved = load_state(job.run.checkpoints, recipe) if job.resume else None
-        seconds = (
-            saved[0].seconds if saved else dict.fromkeys(("training", "preparation", "compilation", "validation"), 0.0)
-        )
-        with _timed(seconds, "preparation"):
-            data = TrainingData.of(recipe, job.train, job.validation)
-            names = (saved[0].precision,) if saved else precision.contenders(recipe.precision)
-            steps = {name: Steps(recipe, data, name) for name in names}
-        with _timed(seconds, "compilation"):
-            for candidate in steps.values():
-                candidate.compile(data.batches.order(0))
-        with _timed(seconds, "preparation"):
-            chosen = precision.fastest(steps, data.batches.order(0))
-        self._batches = data.batches
-        self._steps = steps[chosen]
-        if saved:
-            self._position, variables = saved
-            self._steps.write(variables)
-            logger.info("going on after step %d", self._position.step)
-        else:
-            log = f"training_log_{time.strftime('%Y%m%d-%H%M%S')}.csv"
-            self._position = Position(chosen, log, History.of(recipe), seconds=seconds)
-        self._total = recipe.epochs * self._batches.steps_per_epoch
+        self._recipe = job.recipe
+        self._folder = job.run.checkpoints
+        self.position, self._steps, self._batches = _prepared(job)
+        self.total = self._recipe.epochs * self._batches.steps_per_epoch
         self._steps_per_call = 1
+        self._saved_at = time.monotonic()
 
-    def run(self) -> TrainingResult:
-        position, history = self._position, self._position.history
-        with self._event_writer() as events:
-            while position.step < self._total and not history.should_stop:
-                self._epoch(events)
-        seconds = dict(position.seconds)
-        return TrainingResult(
-            recipe=self._recipe.changed({"precision": position.precision}),
-            precision=position.precision,
-            training_seconds=seconds.pop("training"),
-            other_seconds=seconds,
-            images=position.images,
-            history=history.to_list(),
-            best_epoch=history.best_epoch,
-            checkpoint=self._job.run.checkpoints / BEST,
-            stopped_early=position.step < self._total,
-        )
+    def run(self) -> None:
+        """Train the epochs that are left."""
+        position = self.position
+        with self._events() as events, progress.bar("train", self.total, "step") as advance:
+            advance(position.step)
+            while position.step < self.total and not position.history.should_stop:
+                epoch, first = divmod(position.step, self._batches.steps_per_epoch)
+                self._epoch(epoch, first, advance)
+                self._end_epoch(epoch, events)
+                self._leave_if_asked()
 
-    def _epoch(self, events: EventWriter | None) -> None:
+    # ---- steps --------------------------------------------------------------------------------------------------
+
+    def _epoch(self, epoch: int, first: int, advance: Advance) -> None:
+        """What is left of an epoch, from its step `first` on."""
         steps = self._batches.steps_per_epoch
-        epoch, step = divmod(self._position.step, steps)
-        order = self._batches.order(epoch)
-        with progress.bar(f"epoch {epoch + 1}/{self._recipe.epochs}", total=steps, unit="step") as advance:
-            advance(step)
-            while step < steps:
-                if self._job.stop:
-                    self._stop()
-                count = min(self._steps_per_call, steps - step)
-                self._call(order, epoch, step, count)
-                step += count
-                sums = self._position.epoch
-                advance(count, f"loss {sums.loss / sums.images:.3f}, accuracy {sums.correct / sums.images:.1%}")
-        self._end_of_epoch(epoch, events)
+        order, sums = self._batches.order(epoch), self.position.sums
+        while first < steps:
+            self._leave_if_asked()
+            count = min(self._steps_per_call, steps - first)
+            self._call(order, epoch, first, count)
+            first += count
+            loss, accuracy = sums.loss / sums.images, sums.correct / sums.images
+            advance(count, f"epoch {epoch + 1}/{self._recipe.epochs}, loss {loss:.3f}, accuracy {accuracy:.1%}")
+            if time.monotonic() - self._saved_at >= SAVE_EVERY_S and first < steps:
+                self._save()
 
     def _call(self, order: npt.NDArray[np.int32], epoch: int, first: int, count: int) -> None:
-        """Run `count` steps of an epoch, from its step `first` on."""
-        position, sums = self._position, self._position.epoch
+        """Run `count` steps and book them.
+
+        Raises:
+            TrainingDiverged: names the first step whose loss is no number.
+        """
+        position, sums = self.position, self.position.sums
         rates = np.array([self._rate(position.step + i) for i in range(count)], np.float32)
         start = time.perf_counter()
         losses, correct = self._steps.train(order, epoch, first, rates)
         seconds = time.perf_counter() - start
         for number, loss in enumerate(losses.tolist(), first + 1):
             check_loss(loss, epoch + 1, number)
-
         size = self._recipe.batch_size
         sizes = np.minimum(size, len(order) - size * np.arange(first, first + count))
         images = int(sizes.sum())
@@ -129,16 +121,19 @@ class _Training:
 
     def _rate(self, step: int) -> float:
         """The learning rate of a step, counted over the whole run."""
-        return self._recipe.optimizer.learning_rate * self._recipe.schedule.factor(step, self._total)
+        return self._recipe.optimizer.learning_rate * self._recipe.schedule.factor(step, self.total)
 
-    def _end_of_epoch(self, epoch: int, events: EventWriter | None) -> None:
-        position, history, folder = self._position, self._position.history, self._job.run.checkpoints
+    # ---- between steps ------------------------------------------------------------------------------------------
+
+    def _end_epoch(self, epoch: int, events: EventWriter | None) -> None:
+        """Judge the finished epoch and write everything that is written once an epoch."""
+        position, history = self.position, self.position.history
         val_loss = val_accuracy = None
         if self._job.validation is not None:
             with _timed(position.seconds, "validation"):
                 val_loss, val_accuracy = self._steps.judge()
             check_loss(val_loss, epoch + 1, self._batches.steps_per_epoch)
-        sums, position.epoch = position.epoch, EpochSums()
+        sums, position.sums = position.sums, Sums()
         row = EpochRow(
             epoch=epoch + 1,
             loss=sums.loss / sums.images,
@@ -150,35 +145,72 @@ class _Training:
             images_per_s=sums.images / sums.seconds,
         )
         history.add(row)
-        save_model(self._steps.model, folder / LATEST)
-        if history.is_best:
-            save_model(self._steps.model, folder / BEST)
-        history.write_csv(self._job.run.logs / position.log)
-        if events is not None:
-            events.scalars(row.scalars(), row.epoch)
-        save_state(folder, position, self._steps.read())
+        with _timed(position.seconds, "saving"):
+            if history.is_best:
+                save_model(self._steps.model, self._folder / BEST)
+            save_model(self._steps.model, self._folder / LATEST)
+            history.write_csv(self._job.run.logs / position.log)
+            if events is not None:
+                events.scalars(row.scalars(), row.epoch)
         logger.info("%s", row)
+        self._save()
 
-    def _stop(self) -> None:
-        save_state(self._job.run.checkpoints, self._position, self._steps.read())
+    def _leave_if_asked(self) -> None:
+        """Save and leave when the run was asked to stop.
+
+        Raises:
+            Interrupted: it was.
+        """
+        if not self._job.stop:
+            return
+        self._save()
         raise self._job.stop.interrupted(
-            f"saved after step {self._position.step} of {self._total}; "
+            f"saved after step {self.position.step} of {self.total}; "
             f"go on with: peregrine train --resume --run {self._job.run.path}"
         )
 
+    def _save(self) -> None:
+        with _timed(self.position.seconds, "saving"):
+            save_state(self._folder, self.position, self._steps.read())
+        self._saved_at = time.monotonic()
+
     @contextlib.contextmanager
-    def _event_writer(self) -> Iterator[EventWriter | None]:
+    def _events(self) -> Iterator[EventWriter | None]:
         """Event files, where the recipe wants them; the steps in them are epochs, counted from 1."""
         if not self._recipe.callbacks.tensorboard:
             yield None
             return
-        done = len(self._position.history.rows)
-        with EventWriter(
-            self._job.run.logs / "tensorboard", first_step=done + 1 if self._position.step else 0
-        ) as events:
-            if not self._position.step:
-                events.text("recipe", f"```toml\n{self._recipe.to_toml()}```")
+        first_epoch = len(self.position.history.rows) + 1 if self.position.step else 0
+        with EventWriter(self._job.run.logs / "tensorboard", first_epoch) as events:
+            events.text("recipe", f"```toml\n{self._recipe.to_toml()}```")
             yield events
+
+
+def _prepared(job: TrainingJob) -> tuple[Position, Steps, TrainingBatches]:
+    """Bring the data to the device, compile, settle the precision, and stand where the run begins or goes on.
+
+    The precision of a resumed run was settled when it began.
+    """
+    recipe = job.recipe
+    saved = load_state(job.run.checkpoints, recipe) if job.resume else None
+    seconds = saved[0].seconds if saved else dict.fromkeys(PHASES, 0.0)
+    with _timed(seconds, "preparation"):
+        data = TrainingData.of(recipe, job.train, job.validation)
+        names = (saved[0].precision,) if saved else precision.contenders(recipe.precision)
+        contenders = {name: Steps(recipe, data, name) for name in names}
+    order = data.batches.order(0)
+    with _timed(seconds, "compilation"):
+        for contender in contenders.values():
+            contender.compile(order)
+    with _timed(seconds, "preparation"):
+        chosen = precision.choose(contenders, order)
+    steps = contenders[chosen]
+    if saved is None:
+        log = time.strftime("training_log_%Y-%m-%d-%H%M%S.csv")
+        return Position(chosen, log, History.of(recipe), seconds=seconds), steps, data.batches
+    position, variables = saved
+    steps.write(variables)
+    return position, steps, data.batches
 
 
 @contextlib.contextmanager

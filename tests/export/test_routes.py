@@ -1,0 +1,50 @@
+"""The shortest way from one format to another."""
+
+import pytest
+
+from peregrine import catalog
+from peregrine.catalog import Entry
+from peregrine.errors import UsageError
+from peregrine.export.routes import Step, reachable, route, steps
+
+
+@pytest.fixture
+def roads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """keras → savedmodel → tflite → tflite-int8, a short cut keras → tflite, and a way back."""
+    edges = [
+        "keras_to_savedmodel",
+        "savedmodel_to_tflite",
+        "keras_to_tflite",
+        "tflite_to_tflite_int8",
+        "tflite_to_keras",
+    ]
+    monkeypatch.setitem(catalog.CATALOG, "edge", dict.fromkeys(edges, Entry("")))
+
+
+@pytest.mark.usefixtures("roads")
+class TestRoutes:
+    def test_edges_are_read_from_their_names(self) -> None:
+        assert steps()[3] == Step("tflite_to_tflite_int8", "tflite", "tflite-int8")
+
+    def test_the_shortest_is_taken(self) -> None:
+        assert [step.edge for step in route("keras", "tflite-int8")] == ["keras_to_tflite", "tflite_to_tflite_int8"]
+
+    def test_nowhere_to_go_is_an_empty_route(self) -> None:
+        assert route("keras", "keras") == []
+
+    def test_the_nearest_come_first(self) -> None:
+        assert reachable("keras") == ["savedmodel", "tflite", "tflite-int8"]
+        assert reachable("tflite-int8") == []
+
+    def test_no_way(self) -> None:
+        with pytest.raises(
+            UsageError, match=r"^tflite cannot become onnx; it can become tflite-int8, keras, savedmodel$"
+        ):
+            route("tflite", "onnx")
+        with pytest.raises(UsageError, match=r"^tflite-int8 cannot become onnx; it can become nothing else$"):
+            route("tflite-int8", "onnx")
+
+
+def test_both_engines_reach_onnx() -> None:
+    assert [step.edge for step in route("keras", "onnx")] == ["keras_to_onnx"]
+    assert [step.edge for step in route("torch", "onnx")] == ["torch_to_onnx"]
