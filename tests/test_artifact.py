@@ -110,7 +110,9 @@ def test_killed_while_learning_it_still_opens(written: Artifact, writes: int) ->
     assert set(Artifact.open(written.path).golden().answers) == {ANCESTOR, "new"}
 
 
-def test_every_flipped_byte_is_noticed(written: Artifact) -> None:
+def test_every_flipped_byte_is_noticed(tmp_path: Path) -> None:
+    golden = Golden(tiny.images(1), {ANCESTOR: tiny.answers(1)})
+    written = tiny.artifact(tmp_path / "onnx", content=b"model", golden=golden)
     written.learn("accuracy", {"test": 0.9})
     for path in sorted(written.path.iterdir()):
         content = path.read_bytes()

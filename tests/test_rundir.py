@@ -156,6 +156,18 @@ def test_one_process_writes_and_a_killed_one_lets_go(tmp_path: Path) -> None:
         pass
 
 
+TRAIN = HOLD.replace(".lock():", ".lock(), RunDirectory.open(sys.argv[1]).verb('train'):")
+
+
+def test_a_killed_run_is_told_from_a_running_one(tmp_path: Path) -> None:
+    run = tiny.run(tmp_path / "run")
+    with started(TRAIN, run.path) as process:
+        assert run.overview()["status"] == "train: running"
+        kill(process)
+        assert run.overview()["status"] == "train: killed"
+    assert newest_unfinished(tmp_path) == run
+
+
 def test_an_error_inside_lets_go_while_its_traceback_lives(tmp_path: Path) -> None:
     run = tiny.run(tmp_path / "run")
     with pytest.raises(ValueError, match="oops") as caught, run.lock():

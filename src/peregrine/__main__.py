@@ -18,7 +18,7 @@ def run(arguments: list[str], debug: bool = False) -> int:
     from peregrine.cli.app import app
     from peregrine.errors import PeregrineError, machine_error
 
-    # Typer brings a Click of its own in newer versions and used the installed one before; its public name leads to either.
+    # Newer versions of Typer bring a Click of their own, older ones use the installed one: this is the base in both.
     click_exception = typer.BadParameter.__mro__[2]
     try:
         status = app(arguments, prog_name="peregrine", standalone_mode=False)

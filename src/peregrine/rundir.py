@@ -145,7 +145,7 @@ class RunDirectory:
             result = self.results / "inference_results.json"
             return {
                 "run": str(self.path),
-                "status": content["status"],
+                "status": self._status(content["status"]),
                 "created": content["created"],
                 "data": content["data"]["source"],
                 "recipe": recipe.name,
@@ -157,6 +157,17 @@ class RunDirectory:
             reason = f"{self.path / 'run.json'} or a result lacks what belongs there"
         unknown = dict.fromkeys(("created", "data", "recipe"), "–")
         return {"run": str(self.path), **unknown, "status": f"damaged: {reason}", "accuracy": None}
+
+    def _status(self, recorded: str) -> str:
+        """What run.json says, except that a run that says `running` and that nobody holds was killed."""
+        if not recorded.endswith(": running"):
+            return recorded
+        lock = FileLock(self.path / ".lock")
+        try:
+            with lock.acquire(timeout=0):
+                return recorded.replace("running", "killed")
+        except (Timeout, OSError):
+            return recorded
 
     def recipe(self) -> Recipe:
         """The resolved recipe."""
@@ -171,7 +182,7 @@ class RunDirectory:
         """
         lock = FileLock(self.path / ".lock")
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=0.5)  # a list of runs looks at the lock for a moment
         except Timeout:
             raise UsageError(f"{self.path} is being written by another process; wait for it or stop it") from None
         except OSError as error:
@@ -195,8 +206,12 @@ class RunDirectory:
         return [folder for folder in found if not files.is_temporary(folder)]
 
     @contextlib.contextmanager
-    def verb(self, name: str) -> Iterator[None]:
-        """Record a verb in run.json: its command, how long it took, how it ended."""
+    def verb(self, name: str, within: str = "") -> Iterator[None]:
+        """Record a verb in run.json: its command, how long it took, how it ended.
+
+        Args:
+            within: the verb that this one is a part of, and that goes on after it.
+        """
         entry: dict[str, Any] = {
             "verb": name,
             "command": command_line(),
@@ -212,7 +227,8 @@ class RunDirectory:
             entry.update(seconds=round(time.monotonic() - start, 3), status=status)
             verbs = self.read()["verbs"]
             verbs[len(before)] = entry  # a verb inside this one may have come after it
-            self.update(status=status if status == "done" else f"{name}: {status}", verbs=verbs)
+            after = f"{within}: running" if within else "done"
+            self.update(status=after if status == "done" else f"{name}: {status}", verbs=verbs)
 
         try:
             yield

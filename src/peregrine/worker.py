@@ -37,7 +37,6 @@ class Worker:
     def __init__(self, name: str, logs: Path) -> None:
         logs.mkdir(parents=True, exist_ok=True)
         self.log = logs / f"worker-{name}.log"
-        self._exchange = tempfile.TemporaryDirectory(prefix="peregrine-")
         self._count = 0
         self._answers: queue.Queue[str] = queue.Queue()
         with self.log.open("ab") as log:
@@ -49,6 +48,7 @@ class Worker:
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for the parent, which then closes our stdin
             )
+        self._exchange = tempfile.TemporaryDirectory(prefix="peregrine-")
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
 

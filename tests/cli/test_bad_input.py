@@ -19,7 +19,7 @@ Invoke = Callable[..., tuple[int, str]]
 
 @pytest.fixture
 def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Invoke:
-    """Run a command in an empty folder; gives the status and the last line of stderr, which has to be the only error."""
+    """Run a command in an empty folder; gives the status and the one line that says what is wrong."""
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)

@@ -49,14 +49,14 @@ def run(
     directory = RunDirectory.open(ancestor.path.parent.parent)
     target = Target(ancestor, directory, whole_run=True)
     test = target.splits(splits).test
-    with directory.lock():
-        with directory.verb("evaluate"):
+    with directory.lock(), directory.verb("run"):
+        with directory.verb("evaluate", within="run"):
             evaluation = evaluate_part(target, test, "test", None, record=True)
-        with directory.verb("export"):
+        with directory.verb("export", within="run"):
             exports = export_and_prove(target, test, reachable(ancestor.manifest.format))
-        with directory.verb("benchmark"):
+        with directory.verb("benchmark", within="run"):
             rows = benchmark_candidates(directory, directory.artifacts(), test)
-    page = report(directory)
+        page = report(directory)
     _refuse_failed(exports)
     training = files.read_json(directory.results / "training_summary.json")
     return RunSummary(directory.path, training, evaluation, exports, rows, page)

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-pytest.importorskip("tensorflow", reason="the extra tensorflow is not installed")
+pytest.importorskip("peregrine.engines.tensorflow.library", reason="needs the extra tensorflow", exc_type=ImportError)
 from peregrine.engines.tensorflow import augment
 from peregrine.engines.tensorflow.library import tf
 from peregrine.recipe import Augmentation
@@ -88,6 +88,7 @@ def test_a_shift_by_whole_pixels_is_exact_with_every_fill(fill: Any, pad: dict[s
         {"ROTATION": 0.2, "SHEAR": 0.9, "WIDTH": 0.7, "HEIGHT": 0.6, "ZOOM_Y": 0.3, "ZOOM_X": 0.9},
     ],
 )
+@pytest.mark.filterwarnings("ignore:Please import `affine_transform`:DeprecationWarning")  # Keras' own, of SciPy
 def test_agrees_with_keras_image_data_generator(changes: dict[str, float]) -> None:
     pytest.importorskip("scipy", reason="ImageDataGenerator needs SciPy")
     settings = Augmentation(rotation=20.0, width_shift=0.2, height_shift=0.2, shear=15.0, zoom=0.2)
@@ -100,11 +101,11 @@ def test_agrees_with_keras_image_data_generator(changes: dict[str, float]) -> No
         theirs = tf.keras.preprocessing.image.apply_affine_transform(
             image.astype(np.float32),
             theta=20 * signed["ROTATION"],
-            tx=0.2 * 32 * signed["HEIGHT"],
-            ty=0.2 * 32 * signed["WIDTH"],
+            tx=0.2 * 32 * signed["WIDTH"],
+            ty=0.2 * 32 * signed["HEIGHT"],
             shear=15 * signed["SHEAR"],
-            zx=1 + 0.2 * signed["ZOOM_Y"],
-            zy=1 + 0.2 * signed["ZOOM_X"],
+            zx=1 + 0.2 * signed["ZOOM_X"],
+            zy=1 + 0.2 * signed["ZOOM_Y"],
             row_axis=0,
             col_axis=1,
             channel_axis=2,

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("tensorflow", reason="the extra tensorflow is not installed")
+pytest.importorskip("peregrine.engines.tensorflow.library", reason="needs the extra tensorflow", exc_type=ImportError)
 import small_runs
 from peregrine.engines.tensorflow.library import tf
 from peregrine.engines.tensorflow.pipeline import TrainingBatches

@@ -61,26 +61,26 @@ def move(images: Any, noise: Any, mirrored: Any, reach: int) -> Any:
 def matrices(noise: Any, mirrored: Any, settings: Augmentation, shape: Any) -> Any:
     """One transform for each image: `(B, 8)` as ImageProjectiveTransformV3 wants them.
 
-    In (row, column) about the centre, input = R·(S·Z·F·output + shift): R rotates by θ, S shears by σ, Z zooms each
-    axis on its own, F mirrors. With the shear of Keras' ImageDataGenerator, (1, -sin σ; 0, cos σ), the product is
+    With points as (x, y), input = R·(S·Z·F·output + shift): R rotates by θ, S shears by σ, Z zooms each axis on its
+    own, F mirrors. With the shear of Keras' ImageDataGenerator, (1 -sin σ; 0 cos σ), the product is
 
-        R·S·Z = (zy·cos θ  -zx·sin(θ + σ);  zy·sin θ  zx·cos(θ + σ))
+        R·S·Z = (zx·cos θ  -zy·sin(θ + σ);  zx·sin θ  zy·cos(θ + σ))
     """
     radians = 3.141592653589793 / 180
     signed = 2 * noise - 1
     rotation = settings.rotation * radians * signed[:, ROTATION]
     sheared = rotation + settings.shear * radians * signed[:, SHEAR]
-    zoom_y, zoom_x = 1 + settings.zoom * signed[:, ZOOM_Y], 1 + settings.zoom * signed[:, ZOOM_X]
+    zoom_x, zoom_y = 1 + settings.zoom * signed[:, ZOOM_X], 1 + settings.zoom * signed[:, ZOOM_Y]
     if mirrored is not None:
         zoom_x = tf.where(mirrored, -zoom_x, zoom_x)
-    yy, yx = zoom_y * tf.cos(rotation), -zoom_x * tf.sin(sheared)
-    xy, xx = zoom_y * tf.sin(rotation), zoom_x * tf.cos(sheared)
+    xx, xy = zoom_x * tf.cos(rotation), -zoom_y * tf.sin(sheared)
+    yx, yy = zoom_x * tf.sin(rotation), zoom_y * tf.cos(sheared)
 
     height, width = tf.cast(shape[1], tf.float32), tf.cast(shape[2], tf.float32)
-    down, right = settings.height_shift * height * signed[:, HEIGHT], settings.width_shift * width * signed[:, WIDTH]
-    centre_y, centre_x = (height - 1) / 2, (width - 1) / 2
-    offset_y = tf.cos(rotation) * down - tf.sin(rotation) * right + centre_y - yy * centre_y - yx * centre_x
-    offset_x = tf.sin(rotation) * down + tf.cos(rotation) * right + centre_x - xy * centre_y - xx * centre_x
+    right, down = settings.width_shift * width * signed[:, WIDTH], settings.height_shift * height * signed[:, HEIGHT]
+    centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
+    offset_x = tf.cos(rotation) * right - tf.sin(rotation) * down + centre_x - xx * centre_x - xy * centre_y
+    offset_y = tf.sin(rotation) * right + tf.cos(rotation) * down + centre_y - yx * centre_x - yy * centre_y
     zero = tf.zeros_like(xx)
     return tf.stack([xx, xy, offset_x, yx, yy, offset_y, zero, zero], axis=1)
 

@@ -1,6 +1,8 @@
 """What a training run leaves on disk: `.keras` checkpoints, and resume states of the whole position."""
 
+import contextlib
 import warnings
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,6 +80,19 @@ def save_state(checkpoints: Path, position: Position, variables: Variables) -> N
     with resume.saving(checkpoints / "resume", position.step, content, linked=checkpoints / BEST) as folder:
         arrays: dict[str, Any] = {f"{number:05d}": value for number, value in enumerate(variables)}
         np.savez(folder / _VARIABLES, **arrays)
+
+
+@contextlib.contextmanager
+def fitting(path: Path) -> Iterator[None]:
+    """Explain weights of another shape inside the block, which fills a network from `path`.
+
+    Raises:
+        DamagedFile: names the file.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise DamagedFile(f"{path} does not hold this model's weights; train again, or restore its recipe") from error
 
 
 def load_state(checkpoints: Path, recipe: Recipe) -> tuple[Position, Variables] | None:

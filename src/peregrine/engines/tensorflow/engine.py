@@ -1,4 +1,4 @@
-"""The TensorFlow engine behind Peregrine's verbs."""
+"""The engine behind the catalogue's key `tensorflow`."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import numpy.typing as npt
 from peregrine.dataset import Dataset, Images
 from peregrine.engines.base import TrainedModel, TrainingJob, TrainingResult
 from peregrine.engines.tensorflow import network, train
-from peregrine.engines.tensorflow.checkpoint import load_model, save_model
+from peregrine.engines.tensorflow.checkpoint import fitting, load_model, save_model
 from peregrine.errors import RecipeError
 from peregrine.formats import FORMATS
 from peregrine.recipe import Recipe
@@ -18,12 +18,16 @@ INFERENCE_BATCH = 500
 
 
 class TensorFlowEngine:
-    """Trains Keras models with a loop of our own. See `engines.base.Engine`."""
+    """Trains Keras networks with a loop of its own; see `engines.base.Engine`."""
 
     format = "keras"
 
     def resolve(self, recipe: Recipe, train: Dataset) -> Recipe:
-        """Fill in the model's options and the input size, and refuse what is not built yet."""
+        """Check what only this engine can check, and fill in the network's options and the input size.
+
+        Raises:
+            RecipeError: a key asks for something that the engine, the network or the data cannot do.
+        """
         if recipe.optimizer.name != "adam":
             raise RecipeError(
                 f"optimizer.name is adam in the engine tensorflow; got {recipe.optimizer.name}; "
@@ -48,16 +52,29 @@ class TensorFlowEngine:
         return recipe.changed({"input.size": side, "model": chosen})
 
     def train(self, job: TrainingJob) -> TrainingResult:
-        """Train to the end of the recipe."""
+        """Train to the end of the recipe.
+
+        Raises:
+            TrainingDiverged: the loss became NaN or infinite.
+            Interrupted: `job.stop` was set; a resume state is saved.
+            MachineError: memory ran out; the message names the batch size.
+            DamagedFile: there are resume states to go on from, and all of them are damaged or of another network.
+        """
         return train.train(job)
 
     def restore(self, recipe: Recipe, checkpoint: Path, class_count: int) -> TrainedModel:
-        """The checkpoint's weights in a float32 graph."""
-        return KerasModel(recipe, class_count, load_model(checkpoint))
+        """Build the float32 model from a checkpoint that `train` wrote.
+
+        Raises:
+            DamagedFile: the checkpoint cannot be read, or is of another model.
+        """
+        trained = load_model(checkpoint)
+        with fitting(checkpoint):
+            return KerasModel(recipe, class_count, trained)
 
 
 class KerasModel:
-    """A trained network in float32. See `engines.base.TrainedModel`."""
+    """A trained network in float32; see `engines.base.TrainedModel`."""
 
     def __init__(self, recipe: Recipe, class_count: int, trained: Any) -> None:
         self._recipe = recipe

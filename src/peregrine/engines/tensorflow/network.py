@@ -8,6 +8,7 @@ from typing import Any
 
 from peregrine import catalog
 from peregrine.dataset import Images, channel_statistics
+from peregrine.engines.tensorflow import norms
 from peregrine.engines.tensorflow.library import keras, tf
 from peregrine.recipe import Recipe, validate
 
@@ -50,14 +51,25 @@ def smallest_input(recipe: Recipe) -> int:
     return side
 
 
-def trainable(recipe: Recipe, class_count: int, normalisation: Normalisation, precision: str) -> Any:
-    """The model that is trained and checkpointed: float32 pixels 0..255 `(N, H, W, 3)` to float32 logits `(N, C)`.
+def plain(recipe: Recipe, class_count: int, normalisation: Normalisation) -> Any:
+    """The model of the checkpoints, in float32: pixels 0..255 `(N, H, W, 3)` to logits `(N, C)`.
 
-    The recipe's seed decides the first weights and the dropout, and both precisions get the same.
+    The recipe's seed decides the first weights.
+    """
+    with _building(recipe.seed, _POLICIES["fp32"]):
+        return _model(recipe, class_count, normalisation)
+
+
+def trainable(recipe: Recipe, class_count: int, normalisation: Normalisation, precision: str) -> Any:
+    """The same model for the steps: its inner layers in `precision`, its batch norms fused.
+
+    The recipe's seed decides the dropout too, the same in every precision.
     """
     with _building(recipe.seed, _POLICIES[precision]):
-        images = keras.Input(_shape(recipe), dtype="float32", name="images")
-        return keras.Model(images, _logits(recipe, images, class_count, normalisation), name=recipe.model.name)
+        model = _model(recipe, class_count, normalisation)
+        fused = norms.fuse(model)
+    copy_weights(model, fused)
+    return fused
 
 
 def deployable(recipe: Recipe, class_count: int, trained: Any, temperature: float) -> Any:
@@ -86,6 +98,11 @@ def compiled(deployed: Any, layer: str) -> Any:
     part = keras.Model(deployed.inputs, deployed.get_layer(layer).output)
     signature = [tf.TensorSpec([None, *deployed.input_shape[1:]], tf.uint8)]
     return tf.function(lambda images: part(images, training=False), input_signature=signature)
+
+
+def _model(recipe: Recipe, class_count: int, normalisation: Normalisation) -> Any:
+    images = keras.Input(_shape(recipe), dtype="float32", name="images")
+    return keras.Model(images, _logits(recipe, images, class_count, normalisation), name=recipe.model.name)
 
 
 def _logits(recipe: Recipe, images: Any, class_count: int, normalisation: Normalisation) -> Any:

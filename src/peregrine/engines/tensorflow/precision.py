@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from peregrine import host
+from peregrine.engines.tensorflow.library import tf
 from peregrine.engines.tensorflow.steps import Steps
 
 ROUNDS = 3
@@ -18,7 +19,7 @@ logger = logging.getLogger("peregrine")
 
 def contenders(wanted: str) -> tuple[str, ...]:
     """The precisions to choose from: the one that is wanted, or with `auto` those that this machine may be good at."""
-    fast = host.has_bf16()
+    fast = _has_bf16()
     if wanted == "bf16" and not fast:
         logger.warning("this machine has no bf16 in hardware; precision=bf16 may be many times slower than fp32")
     if wanted != "auto":
@@ -45,3 +46,11 @@ def choose(steps: Mapping[str, Steps], order: npt.NDArray[np.int32]) -> str:
         contender.write(states[name])
     logger.info("a step takes %.3f s in fp32 and %.3f s in bf16", seconds["fp32"], seconds["bf16"])
     return "bf16" if seconds["bf16"] < GAIN * seconds["fp32"] else "fp32"
+
+
+def _has_bf16() -> bool:
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        return host.has_bf16()
+    major, _ = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
+    return bool(major >= 8)  # Ampere

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from peregrine.dataset import Dataset
 from peregrine.engines.tensorflow.library import keras, tf
-from peregrine.engines.tensorflow.network import Normalisation, copy_weights, trainable
+from peregrine.engines.tensorflow.network import Normalisation, copy_weights, plain, trainable
 from peregrine.engines.tensorflow.pipeline import Resident, TrainingBatches
 from peregrine.recipe import Recipe
 
@@ -44,19 +44,17 @@ class TrainingData:
 class Steps:
     """Trains and judges one network.
 
-    Attributes:
-        model: float32 pixels to float32 logits, its inner layers in the steps' precision.
+    What is judged and saved is a copy in float32, because that is what the ancestor computes in.
     """
 
     def __init__(self, recipe: Recipe, data: TrainingData, precision: str) -> None:
         self._recipe = recipe
         self._data = data
         class_count = len(data.class_weights)
-        self.model = trainable(recipe, class_count, data.normalisation, precision)
-        # Judged in float32, because that is what the ancestor computes in.
-        self._judged = self.model if precision == "fp32" else trainable(recipe, class_count, data.normalisation, "fp32")
+        self._model = trainable(recipe, class_count, data.normalisation, precision)
+        self._copy = plain(recipe, class_count, data.normalisation)
         self._optimizer = keras.optimizers.Adam(recipe.optimizer.learning_rate)
-        self._optimizer.build(self.model.trainable_variables)
+        self._optimizer.build(self._model.trainable_variables)
         number = tf.TensorSpec([], tf.int32)
         order, rates = tf.TensorSpec([None], tf.int32), tf.TensorSpec([None], tf.float32)
         self._train = tf.function(self._train_graph, input_signature=[order, number, number, rates])
@@ -89,16 +87,20 @@ class Steps:
     def judge(self) -> tuple[float, float]:
         """Mean cross-entropy and accuracy on validation in float32, without smoothing, weights or augmentation."""
         assert self._data.validation is not None
-        if self._judged is not self.model:
-            copy_weights(self.model, self._judged)
+        self.model()  # brings the copy up to date
         loss, correct = self._judge()
         count = self._data.validation.count
         return float(loss) / count, float(correct) / count
 
+    def model(self) -> Any:
+        """The network as it is now, in float32 and with built-in layers alone: for checkpoints."""
+        copy_weights(self._model, self._copy)
+        return self._copy
+
     @property
     def _variables(self) -> list[Any]:
         """Everything that a step changes: weights, statistics, dropout's seeds, and the optimiser's."""
-        return [*self.model.variables, *self._optimizer.variables]
+        return [*self._model.variables, *self._optimizer.variables]
 
     def read(self) -> Variables:
         """A copy of the whole state, in a fixed order."""
@@ -120,9 +122,9 @@ class Steps:
         return losses.stack(), correct.stack()
 
     def _step(self, images: Any, labels: Any) -> tuple[Any, Any]:
-        weights = self.model.trainable_variables
+        weights = self._model.trainable_variables
         with tf.GradientTape() as tape:
-            logits = self.model(images, training=True)
+            logits = self._model(images, training=True)
             losses = cross_entropy(logits, labels, self._recipe.label_smoothing)
             loss = tf.reduce_mean(losses * tf.gather(self._data.class_weights, labels))
         self._optimizer.apply(tape.gradient(loss, weights), weights)
@@ -134,7 +136,7 @@ class Steps:
         loss, correct = tf.constant(0.0), tf.constant(0.0)
         for start in tf.range(0, validation.count, JUDGED_BATCH):
             images, labels = validation.batch(tf.range(start, tf.minimum(start + JUDGED_BATCH, validation.count)))
-            logits = self._judged(tf.cast(images, tf.float32), training=False)
+            logits = self._copy(tf.cast(images, tf.float32), training=False)
             loss += tf.reduce_sum(cross_entropy(logits, labels, 0.0))
             correct += right_answers(logits, labels)
         return loss, correct

@@ -13,7 +13,16 @@ from peregrine.engines.base import TrainingJob, TrainingResult
 from peregrine.engines.events import EventWriter
 from peregrine.engines.history import EpochRow, History, check_loss
 from peregrine.engines.tensorflow import precision
-from peregrine.engines.tensorflow.checkpoint import BEST, LATEST, Position, Sums, load_state, save_model, save_state
+from peregrine.engines.tensorflow.checkpoint import (
+    BEST,
+    LATEST,
+    Position,
+    Sums,
+    fitting,
+    load_state,
+    save_model,
+    save_state,
+)
 from peregrine.engines.tensorflow.library import tf
 from peregrine.engines.tensorflow.pipeline import TrainingBatches
 from peregrine.engines.tensorflow.steps import Steps, TrainingData
@@ -146,9 +155,10 @@ class _Loop:
         )
         history.add(row)
         with _timed(position.seconds, "saving"):
+            model = self._steps.model()
             if history.is_best:
-                save_model(self._steps.model, self._folder / BEST)
-            save_model(self._steps.model, self._folder / LATEST)
+                save_model(model, self._folder / BEST)
+            save_model(model, self._folder / LATEST)
             history.write_csv(self._job.run.logs / position.log)
             if events is not None:
                 events.scalars(row.scalars(), row.epoch)
@@ -209,7 +219,8 @@ def _prepared(job: TrainingJob) -> tuple[Position, Steps, TrainingBatches]:
         log = time.strftime("training_log_%Y-%m-%d-%H%M%S.csv")
         return Position(chosen, log, History.of(recipe), seconds=seconds), steps, data.batches
     position, variables = saved
-    steps.write(variables)
+    with fitting(job.run.checkpoints / "resume"):
+        steps.write(variables)
     return position, steps, data.batches
 
 

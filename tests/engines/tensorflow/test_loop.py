@@ -1,0 +1,221 @@
+"""The loop: exact resume, calls of several steps, precision, and what it says when things go wrong."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("peregrine.engines.tensorflow.library", reason="needs the extra tensorflow", exc_type=ImportError)
+import small_runs
+from peregrine import host, progress
+from peregrine.engines.base import TrainingResult
+from peregrine.engines.tensorflow import precision, train
+from peregrine.engines.tensorflow.checkpoint import load_model
+from peregrine.engines.tensorflow.engine import TensorFlowEngine
+from peregrine.engines.tensorflow.library import tf
+from peregrine.engines.tensorflow.steps import Steps, class_weights, cross_entropy
+from peregrine.errors import DamagedFile, Interrupted, MachineError, TrainingDiverged
+
+pytestmark = pytest.mark.tensorflow
+STEPS = 6  # of an epoch
+
+
+def weights(result: TrainingResult) -> list[Any]:
+    return [weight.numpy() for weight in load_model(result.checkpoint.with_name("latest_model.keras")).weights]
+
+
+def train_once(path: Path, **changes: Any) -> TrainingResult:
+    return TensorFlowEngine().train(small_runs.job("tensorflow", path, {"epochs": 3, **changes}))
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
+    """Not interrupted, one step a call."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "CALL_SECONDS", 0.0)
+        return train_once(tmp_path_factory.mktemp("straight") / "run")
+
+
+def assert_same(result: TrainingResult, straight: TrainingResult) -> None:
+    for row, other in zip(result.history, straight.history, strict=True):
+        assert {**row, "seconds": 0, "images_per_s": 0} == {**other, "seconds": 0, "images_per_s": 0}
+    for weight, other in zip(weights(result), weights(straight), strict=True):
+        np.testing.assert_array_equal(weight, other)
+
+
+def test_several_steps_in_one_call_are_the_same_steps(
+    straight: TrainingResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "CALL_SECONDS", 1e9)
+    calls = []
+    one = Steps.train
+
+    def counted(self: Steps, order: Any, epoch: int, first: int, rates: Any) -> Any:
+        calls.append((epoch, first, len(rates)))
+        return one(self, order, epoch, first, rates)
+
+    monkeypatch.setattr(Steps, "train", counted)
+    assert_same(train_once(tmp_path / "run"), straight)
+    assert calls[1:] == [(0, 0, 1), (0, 1, 5), (1, 0, STEPS), (2, 0, STEPS)]  # after the one that compiles
+
+
+# With one step a call: a look before each step and one after each epoch.
+@pytest.mark.parametrize("looks", [[0, 4], [STEPS], [STEPS + 3, 0, 2]])
+def test_a_resumed_run_ends_with_the_same_weights_to_the_bit(
+    straight: TrainingResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looks: list[int]
+) -> None:
+    """Dropout, augmentation, order, Adam's moments: all of it is in the state, or a function of the step."""
+    monkeypatch.setattr(train, "CALL_SECONDS", 0.0)
+    for look in looks:
+        job = small_runs.job("tensorflow", tmp_path / "run", {"epochs": 3}, stop=small_runs.StopAt(look))
+        with pytest.raises(Interrupted, match="stopped by SIGTERM: saved after step"):
+            TensorFlowEngine().train(job)
+    assert_same(train_once(tmp_path / "run"), straight)
+
+
+def test_long_epochs_are_saved_in_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(train, "CALL_SECONDS", 0.0)
+    result = train_once(tmp_path / "run", epochs=1)
+    states = [entry.name for entry in sorted((result.checkpoint.parent / "resume").iterdir())]
+    assert states == ["000000005", "000000006"]
+
+
+def test_the_bar_moves_by_steps_and_shows_loss_and_accuracy(tmp_path: Path) -> None:
+    seen: list[tuple[int, str]] = []
+
+    class Display:
+        @contextmanager
+        def bar(self, label: str, total: int | None, unit: str) -> Iterator[progress.Advance]:
+            assert (label, total, unit) == ("train", 2 * STEPS, "step")
+            yield lambda amount=1, note="": seen.append((amount, note))
+
+    with progress.show_on(Display()):
+        train_once(tmp_path / "run", epochs=2)
+    assert sum(amount for amount, _ in seen) == 2 * STEPS
+    assert seen[-1][1].startswith("epoch 2/2, loss ")
+    assert "accuracy" in seen[-1][1]
+
+
+def test_a_schedule_moves_the_learning_rate_of_each_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[float] = []
+    one = Steps.train
+
+    def noted(self: Steps, order: Any, epoch: int, first: int, given: Any) -> Any:
+        rates.extend(given.tolist())
+        return one(self, order, epoch, first, given)
+
+    monkeypatch.setattr(Steps, "train", noted)
+    result = train_once(tmp_path / "run", epochs=2, **{"schedule.name": "linear"})
+    assert rates[1:] == pytest.approx([0.01 * (1 - step / 12) for step in range(12)])
+    assert [row["learning_rate"] for row in result.history] == pytest.approx([0.01 * 7 / 12, 0.01 / 12])
+
+
+def test_a_loss_that_is_no_number_names_the_very_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Steps.train
+
+    def broken(self: Steps, order: Any, epoch: int, first: int, rates: Any) -> Any:
+        losses, correct = one(self, order, epoch, first, rates)
+        losses = losses.copy()
+        losses[np.arange(first, first + len(rates)) == 4] = np.nan
+        return losses, correct
+
+    monkeypatch.setattr(Steps, "train", broken)
+    with pytest.raises(TrainingDiverged, match="the loss became nan in epoch 1, step 5;"):
+        train_once(tmp_path / "run")
+
+
+def test_running_out_of_memory_names_the_batch_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def starve(*arguments: object) -> None:
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    monkeypatch.setattr(Steps, "train", starve)
+    with pytest.raises(MachineError, match=r"memory ran out with batch_size=16; use a smaller one, --set batch_size=8"):
+        train_once(tmp_path / "run")
+
+
+def test_weights_of_another_network_are_refused(straight: TrainingResult, tmp_path: Path) -> None:
+    other = small_runs.recipe("tensorflow", {"input.size": small_runs.SIZE, "model.widths": [5]})
+    with pytest.raises(DamagedFile, match=r"best_model\.keras does not hold this model's weights; train again"):
+        TensorFlowEngine().restore(other, straight.checkpoint, 4)
+    job = small_runs.job("tensorflow", tmp_path / "run", {"epochs": 1}, stop=small_runs.StopAt(2))
+    with pytest.raises(Interrupted):
+        TensorFlowEngine().train(job)
+    edited = replace(job, recipe=job.recipe.changed({"model.widths": [5]}), resume=True)
+    with pytest.raises(DamagedFile, match="resume does not hold this model's weights"):
+        TensorFlowEngine().train(edited)
+
+
+# ---- precision ------------------------------------------------------------------------------------------------------
+
+
+def test_bf16_trains_and_is_written_into_the_recipe(tmp_path: Path) -> None:
+    result = train_once(tmp_path / "run", precision="bf16")
+    assert result.precision == result.recipe.precision == "bf16"
+    assert {layer.compute_dtype for layer in load_model(result.checkpoint).layers} == {"float32"}
+    assert result.history[-1]["accuracy"] > 0.9
+    data = small_runs.splits().validation
+    assert data is not None
+    restored = TensorFlowEngine().restore(result.recipe, result.checkpoint, 4)
+    accuracy = (restored.logits(data.images).argmax(1) == data.labels).mean()
+    assert accuracy == pytest.approx(result.history[result.best_epoch - 1]["val_accuracy"])
+
+
+def test_auto_races_only_where_the_hardware_has_bf16(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(host, "has_bf16", lambda: True)
+    assert precision.contenders("auto") == ("fp32", "bf16")
+    assert precision.contenders("fp32") == ("fp32",)
+    monkeypatch.setattr(host, "has_bf16", lambda: False)
+    assert precision.contenders("auto") == ("fp32",)
+    assert precision.contenders("bf16") == ("bf16",)
+    assert "no bf16 in hardware" in caplog.text
+
+
+@pytest.mark.parametrize(("bf16_s", "chosen"), [(0.002, "bf16"), (0.0098, "fp32"), (0.02, "fp32")])
+def test_bf16_has_to_be_clearly_faster(monkeypatch: pytest.MonkeyPatch, bf16_s: float, chosen: str) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(precision.time, "perf_counter", lambda: clock[0])
+
+    class Timed:
+        def __init__(self, seconds: float) -> None:
+            self.seconds = seconds
+            self.state = "fresh"
+
+        def read(self) -> str:
+            return self.state
+
+        def write(self, state: str) -> None:
+            self.state = state
+
+        def train(self, order: object, epoch: int, first: int, rates: Any) -> None:
+            clock[0] += self.seconds * len(rates)
+            self.state = "spoilt"
+
+    contenders: Any = {"fp32": Timed(0.01), "bf16": Timed(bf16_s)}
+    assert precision.choose(contenders, np.arange(3, dtype=np.int32)) == chosen
+    assert [contender.state for contender in contenders.values()] == ["fresh", "fresh"]
+
+
+# ---- loss -----------------------------------------------------------------------------------------------------------
+
+
+def test_balanced_weights_average_to_one_over_the_images() -> None:
+    data = small_runs.patterns(40, 0).subset(np.array([0, 4, 8, 12, 1, 5, 2, 3]))
+    np.testing.assert_array_equal(class_weights(data, small_runs.recipe("tensorflow")), np.ones(4))
+    weights = class_weights(data, small_runs.recipe("tensorflow", {"class_weights": "balanced"}))
+    np.testing.assert_allclose(weights, [0.5, 1, 2, 2])
+    assert weights[data.labels].mean() == pytest.approx(1)
+
+
+def test_smoothing_spreads_a_part_of_the_target() -> None:
+    logits = tf.math.log(tf.constant([[0.7, 0.2, 0.1]]))
+    labels = tf.constant([0])
+    assert cross_entropy(logits, labels, 0.0).numpy() == pytest.approx(-np.log(0.7), rel=1e-5)
+    smooth = -(0.8 * np.log(0.7) + 0.1 * np.log(0.2) + 0.1 * np.log(0.1))
+    assert cross_entropy(logits, labels, 0.3).numpy() == pytest.approx(smooth, rel=1e-5)

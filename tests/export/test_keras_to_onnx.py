@@ -1,0 +1,72 @@
+"""What only this edge does; `contract/test_edges.py` has the rest."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+pytest.importorskip("peregrine.export.keras_to_onnx", reason="needs the extra tensorflow", exc_type=ImportError)
+import keras_ancestor
+import making
+from peregrine.artifact import Artifact
+from peregrine.candidate import default_candidate
+from peregrine.export.base import convert_task
+
+pytestmark = pytest.mark.tensorflow
+
+
+def export(ancestor: Artifact) -> Artifact:
+    path = ancestor.path.with_name("onnx")
+    convert_task("keras_to_onnx", str(ancestor.path), str(path), "onnx")
+    return Artifact.open(path)
+
+
+@pytest.fixture(scope="module")
+def ancestor(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    return keras_ancestor.write(tmp_path_factory.mktemp("artifacts") / "keras", 32, widths=[8, 12, 16], dense=[16, 8])
+
+
+@pytest.fixture(scope="module")
+def exported(ancestor: Artifact) -> Artifact:
+    return export(ancestor)
+
+
+def largest_difference(first: Artifact, second: Artifact, images: "making.Images") -> float:
+    with default_candidate(first).open() as one, default_candidate(second).open() as other:
+        return float(np.abs(one.predict(images) - other.predict(images)).max())
+
+
+@pytest.mark.parametrize("count", [1, 2, 333])
+def test_answers_like_its_ancestor_in_any_batch(ancestor: Artifact, exported: Artifact, count: int) -> None:
+    assert largest_difference(ancestor, exported, making.images(count, 32, seed=1)) < 1e-5
+
+
+def test_another_size(tmp_path: Path) -> None:
+    ancestor = keras_ancestor.write(tmp_path / "keras", 15, temperature=0.6)
+    assert largest_difference(ancestor, export(ancestor), making.images(50, 15, seed=1)) < 1e-5
+
+
+def test_the_graph_is_what_runtimes_are_good_at(exported: Artifact) -> None:
+    """No permutation but the first and that of the flattened image, no arithmetic on shapes, norms in one piece."""
+    block = ["BatchNormalization", "Conv", "Relu", "MaxPool"]
+    dense = ["MatMul", "Add", "Relu"] * 2 + ["MatMul", "Add"]
+    flatten = ["BatchNormalization", "Transpose", "Reshape"]
+    model = onnx.load(exported.model_path)
+    assert [node.op_type for node in model.graph.node] == [
+        "Cast", "Transpose", *block * 3, *flatten, *dense, "Mul", "Softmax",
+    ]  # fmt: skip
+    assert exported.manifest.notes["opset"] == 18
+    assert exported.manifest.notes["producer"].startswith("tf2onnx 1.")
+
+
+def test_the_file_tells_nothing_of_this_machine(exported: Artifact) -> None:
+    content = exported.model_path.read_bytes()
+    assert b".py" not in content
+    assert os.fsencode(Path.home()) + b"/" not in content
+
+
+def test_the_converter_is_quiet(ancestor: Artifact, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    convert_task("keras_to_onnx", str(ancestor.path), str(tmp_path / "onnx"), "onnx")
+    assert capfd.readouterr() == ("", "")
