@@ -58,7 +58,7 @@ def benchmark_candidates(
     with images_file(test.images) as images, ExitStack() as stack:
         workers: dict[Candidate, Worker] = {}
         samples: dict[Candidate, dict[str, Any]] = {}
-        with progress.bar("benchmark", total=(rounds + 1) * len(chosen), unit="round") as advance:
+        with progress.bar("benchmark", total=(rounds + 2) * len(chosen), unit="round") as advance:
             for candidate in chosen:
                 process = stack.enter_context(Worker(f"benchmark-{candidate.key}", run.logs))
                 try:
@@ -69,10 +69,10 @@ def benchmark_candidates(
                 advance(note=candidate.key)
             order = list(workers)
             shuffle = random.Random(0)
-            for _ in range(rounds):
+            for what in [*["round"] * rounds, "split"]:
                 shuffle.shuffle(order)
                 for candidate in order:
-                    for key, values in _measure(workers[candidate], candidate, images, "round").items():
+                    for key, values in _measure(workers[candidate], candidate, images, what).items():
                         samples[candidate].setdefault(key, []).append(values)
                     advance(note=candidate.key)
         rows = [_row(candidate, samples[candidate], len(test), rounds) for candidate in order_of(chosen, workers)]
@@ -138,7 +138,7 @@ def _row(candidate: Candidate, samples: dict[str, Any], test_images: int, rounds
         "throughput_per_s_rounds": [
             samples["batch_size"] / (statistics.median(values) / 1e9) for values in samples["batch_ns"]
         ],
-        "test_split_seconds": statistics.median(samples["test_split_seconds"]),
+        "test_split_seconds": statistics.median(samples["split_ns"][0]) / 1e9,
         "load_seconds": samples["load_seconds"],
         "size_bytes": artifact.size_bytes,
     }

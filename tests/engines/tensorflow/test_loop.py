@@ -77,6 +77,12 @@ def test_a_resumed_run_ends_with_the_same_weights_to_the_bit(
     assert_same(train_once(tmp_path / "run"), straight)
 
 
+def test_the_first_epoch_is_judged_by_sensible_statistics(tmp_path: Path) -> None:
+    """After six steps."""
+    row = train_once(tmp_path / "run", epochs=1).history[0]
+    assert row["val_accuracy"] > row["accuracy"] - 0.1
+
+
 def test_long_epochs_are_saved_in_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train, "SAVE_EVERY_S", 0.0)
     monkeypatch.setattr(train, "CALL_SECONDS", 0.0)

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("peregrine.engines.tensorflow.library", reason="needs the extra tensorflow", exc_type=ImportError)
 from peregrine.engines.tensorflow.library import keras, tf
-from peregrine.engines.tensorflow.norms import FusedBatchNormalization, fuse
+from peregrine.engines.tensorflow.norms import FusedBatchNormalization, fuse, start_statistics
 
 pytestmark = pytest.mark.tensorflow
 
@@ -66,3 +66,15 @@ def test_only_the_norms_are_exchanged() -> None:
     kinds = [type(layer).__name__ for layer in fused.layers]
     assert kinds == ["InputLayer", "Conv2D", "FusedBatchNormalization", "ReLU", "Add"]
     assert [weight.path for weight in fused.weights] == [weight.path for weight in model.weights]
+
+
+def test_running_statistics_start_with_the_first_batch_unless_they_were_learned() -> None:
+    image = keras.Input((8, 8, 3))
+    norms = [FusedBatchNormalization(momentum=0.9, name=name) for name in ("fresh", "learned")]
+    model = keras.Model(image, [norm(image) for norm in norms])
+    norms[1].moving_mean.assign([4.0, 5.0, 6.0])
+    batch = np.random.default_rng(0).normal([1, 2, 3], [0.1, 1, 2], (32, 8, 8, 3)).astype(np.float32)
+    start_statistics(model, lambda: model(batch, training=True))
+    np.testing.assert_allclose(norms[0].moving_mean, batch.mean((0, 1, 2)), rtol=1e-4)
+    np.testing.assert_allclose(norms[0].moving_variance, batch.var((0, 1, 2)), rtol=1e-4)
+    np.testing.assert_allclose(norms[1].moving_mean, 0.9 * np.array([4, 5, 6]) + 0.1 * batch.mean((0, 1, 2)), rtol=1e-4)

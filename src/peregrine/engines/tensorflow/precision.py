@@ -11,7 +11,7 @@ from peregrine import host
 from peregrine.engines.tensorflow.library import tf
 from peregrine.engines.tensorflow.steps import Steps
 
-ROUNDS = 3
+ROUNDS = 5
 STEPS_PER_ROUND = 2
 GAIN = 0.9  # bf16 costs digits, so it has to take less than this share of fp32's time
 logger = logging.getLogger("peregrine")

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from peregrine.dataset import Dataset
+from peregrine.engines.tensorflow import norms
 from peregrine.engines.tensorflow.library import keras, tf
 from peregrine.engines.tensorflow.network import Normalisation, copy_weights, plain, trainable
 from peregrine.engines.tensorflow.pipeline import Resident, TrainingBatches
@@ -61,10 +62,13 @@ class Steps:
         self._judge = tf.function(self._judge_graph, input_signature=[])
 
     def compile(self, order: npt.NDArray[np.int32]) -> None:
-        """Trace and optimise both graphs before time is taken, by one step that is then undone."""
+        """Trace and optimise both graphs before time is taken, by a step that leaves only the norms' statistics."""
         before = self.read()
-        self.train(order, 0, 0, np.zeros(1, np.float32))
+        norms.start_statistics(self._model, lambda: self.train(order, 0, 0, np.zeros(1, np.float32)))
+        statistics = [weight.numpy() for weight in self._model.non_trainable_weights]
         self.write(before)
+        for weight, value in zip(self._model.non_trainable_weights, statistics, strict=True):
+            weight.assign(value)
         if self._data.validation is not None:
             self._judge.get_concrete_function()
 
