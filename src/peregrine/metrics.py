@@ -108,26 +108,27 @@ def fit_temperature(logits: Floats, labels: Labels) -> float:
     """The temperature that minimises the log-loss of `softmax(logits / temperature)`, within 0.05 to 20.
 
     The loss is convex in the inverse temperature, so a golden-section search over its logarithm finds the minimum.
-    Where every answer is right, any sharpening lowers the loss: such data cannot say how sure to be, and 1 is returned.
+    Where every answer is right, any sharpening would lower it; so the targets give 1/(N + 2) to the other classes, as
+    if one more image had been wrong, which matters for small N alone.
 
     Args:
         logits: `(N, C)`, N ≥ 1.
         labels: int64 `(N,)`.
 
-    Source: Guo et al., ICML 2017, section 4.2.
+    Source: Guo et al., ICML 2017, section 4.2; the targets are those of Platt, Probabilistic Outputs for Support Vector
+    Machines, 1999, section 2.2.
     """
-    if (logits.argmax(1) == labels).all():
-        return 1.0
     # How far each class stands above the true one; exact where probabilities would underflow.
     lead = logits.astype(np.float64)
     lead -= lead[np.arange(len(labels)), labels][:, None]
+    others = lead.sum(1).mean() / (logits.shape[1] - 1) / (len(labels) + 2)
     low, high = math.log(0.05), math.log(20.0)
     ratio = (math.sqrt(5) - 1) / 2
 
     def loss(log_temperature: float) -> float:
         scaled = lead / math.exp(log_temperature)
         top = scaled.max(1, keepdims=True)
-        return float((top[:, 0] + np.log(np.exp(scaled - top).sum(1))).mean())
+        return float((top[:, 0] + np.log(np.exp(scaled - top).sum(1))).mean() - others / math.exp(log_temperature))
 
     while high - low > 1e-4:
         left, right = high - ratio * (high - low), low + ratio * (high - low)
