@@ -6,7 +6,7 @@
     artifact = peregrine.train(splits, "sprint-quick")
     peregrine.export(artifact, "onnx")
     with peregrine.open(artifact) as model:
-        probabilities = model.predict(splits.test.images)
+        probabilities = model.predict(model.preprocess.fit_array(splits.test.images))
 
 Names are imported when they are first used, so `import peregrine` itself costs next to nothing.
 """

@@ -188,7 +188,7 @@ artifact = peregrine.train(splits, "digits", run="api", changes={"epochs": 2})
 (export,) = peregrine.export(artifact, "onnx")
 figures = peregrine.evaluate(artifact, data=splits)
 with peregrine.open(export.artifact, verify=True) as model:
-    probabilities = model.predict(splits.test.images)
+    probabilities = model.predict(model.preprocess.fit_array(splits.test.images))
 assert probabilities.shape == (len(splits.test), 10), probabilities.shape
 assert abs((probabilities.argmax(1) == splits.test.labels).mean() - figures["accuracy"]) < 0.02
 rows = peregrine.benchmark("api", rounds=1)["rows"]

@@ -31,12 +31,14 @@ class Runtime(ABC):
         candidate: how the model is run.
         artifact: the model that is run.
         class_names: in the order of the probabilities.
+        preprocess: makes what `predict` takes, of a file, or by its `fit_array` of pixels of another size.
     """
 
     def __init__(self, candidate: Candidate, artifact: Artifact) -> None:
         self.candidate = candidate
         self.artifact = artifact
         self.class_names = artifact.manifest.class_names
+        self.preprocess = artifact.manifest.preprocess
         self._lock = threading.Lock()
         self._closed = False
 
@@ -130,7 +132,10 @@ class Runtime(ABC):
             or images.ndim != 4
             or images.shape[1:] != (size, size, 3)
         ):
-            raise UsageError(f"images are uint8 (N, {size}, {size}, 3); got {found.rstrip()}")
+            raise UsageError(
+                f"images are uint8 (N, {size}, {size}, 3); got {found.rstrip()}; `preprocess` of this runtime fits files, "
+                "and its `fit_array` fits pixels"
+            )
         if self._closed:
             raise UsageError(f"{self.candidate.key} is closed; open it again")
 
