@@ -133,8 +133,8 @@ class Runtime(ABC):
             or images.shape[1:] != (size, size, 3)
         ):
             raise UsageError(
-                f"images are uint8 (N, {size}, {size}, 3); got {found.rstrip()}; `preprocess` of this runtime fits files, "
-                "and its `fit_array` fits pixels"
+                f"images are uint8 (N, {size}, {size}, 3); got {found.rstrip()}; this runtime's `preprocess` fits "
+                "files, and its `fit_array` fits pixels"
             )
         if self._closed:
             raise UsageError(f"{self.candidate.key} is closed; open it again")
