@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,10 +24,15 @@ pytestmark = [pytest.mark.torch, pytest.mark.xdist_group("pipeline")]
 pytest.importorskip("torch", reason="the digits recipe trains with PyTorch")
 
 
-def call(*arguments: str | Path, cwd: Path, status: int = 0) -> str:
-    """Run the installed command as a user does and return its stdout."""
+def invoke(*arguments: str | Path, cwd: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run the installed command as a user does."""
     command = [sys.executable, "-m", "peregrine", *[str(argument) for argument in arguments]]
-    ended = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ, **environment})
+
+
+def call(*arguments: str | Path, cwd: Path, status: int = 0) -> str:
+    """Run the command, check its status, and return its stdout."""
+    ended = invoke(*arguments, cwd=cwd)
     assert ended.returncode == status, ended.stderr
     return ended.stdout
 
@@ -171,6 +178,46 @@ def test_a_damaged_model_is_refused(work: Path, run: RunDirectory) -> None:
         call("predict", "digits/artifacts/onnx", "--sample", "3", cwd=work, status=1)
     finally:
         model.write_bytes(content)
+
+
+@pytest.fixture
+def copy(work: Path, run: RunDirectory, tmp_path: Path) -> Path:
+    """The run, to be spoiled."""
+    return shutil.copytree(run.path, tmp_path / "copy")
+
+
+def test_an_export_that_predicts_something_else_is_refused(copy: Path) -> None:
+    (answers,) = (copy / "cache").glob("answers-*.npz")
+    with np.load(answers) as saved:
+        ids, probabilities = saved["ids"], saved["probabilities"]
+    np.savez(answers, ids=ids, probabilities=np.roll(probabilities, 1, axis=1))
+
+    ended = invoke("export", copy, "--to", "onnx", cwd=copy.parent)
+    assert ended.returncode == 1
+    assert "does not predict what the trained model predicts" in ended.stderr
+    (row,) = json.loads((copy / "results" / "parity.json").read_text())["rows"]
+    assert row["verdict"] == "failed"
+    assert (copy / "artifacts" / "onnx" / "model.onnx").is_file(), "kept for study"
+    with peregrine.open(copy) as model:
+        assert model.candidate.key == "torch@torch", "not used"
+    measured = last_line(call("benchmark", copy, "--json", cwd=copy.parent))["rows"]
+    assert [row["candidate"] for row in measured] == ["torch@torch"]
+
+
+def test_a_converter_that_crashes_costs_its_own_format(copy: Path, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("""
+import os, sys
+class Crash:
+    def find_spec(self, name, path, target=None):
+        if name == "peregrine.export.torch_to_onnx":
+            os.abort()
+sys.meta_path.insert(0, Crash())
+""")
+    ended = invoke("export", copy, "--to", "onnx", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert ended.returncode == 1
+    assert "SIGABRT" in ended.stderr
+    assert "worker-export-torch_to_onnx.log" in ended.stderr
+    assert "Accuracy on" in call("evaluate", copy, cwd=tmp_path)
 
 
 def test_report_again(work: Path, run: RunDirectory) -> None:

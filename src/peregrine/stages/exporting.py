@@ -33,7 +33,8 @@ class Export:
     """What became of one wanted format.
 
     Attributes:
-        status: `proved`, `failed` (it was built and predicts something else), `inconclusive`, or `skipped`.
+        status: `proved`; `inconclusive`; `failed`, because it could not be built or predicts something else; or
+            `skipped`, because this machine lacks what it needs.
         reason: why, when it is not `proved`.
         parity: one row per Candidate, see `parity.Verdict`.
     """
@@ -61,7 +62,7 @@ def export(
     Raises:
         UsageError: an unknown format, or no way to it.
         MissingDependency: a library for a format named explicitly is not installed.
-        CheckFailed: a conversion named explicitly failed.
+        CheckFailed: a conversion named explicitly failed, or with `"all"` one to fp32.
         ParityFailed: a format named explicitly predicts something else, or with `"all"` an fp32 one does.
     """
     found = Target.find(target)
@@ -78,9 +79,9 @@ def export(
     test = found.splits(data).test
     with found.run.lock(), found.run.verb("export"):
         outcomes = export_and_prove(found, test, wanted)
-    for outcome in outcomes:
-        if not everything or (outcome.status == "failed" and find_format(outcome.format).precision == "fp32"):
-            _raise_unless_proved(outcome)
+    refuse_failed([outcome for outcome in outcomes if not everything or is_fp32(outcome)])
+    if not everything:
+        _refuse_skipped(outcomes)
     return outcomes
 
 
@@ -95,9 +96,11 @@ def export_and_prove(target: Target, test: Dataset, formats: Sequence[str]) -> l
         for format in formats:
             try:
                 artifact = _convert(run, ancestor, format)
-            except (MissingDependency, CheckFailed) as error:
-                logger.warning("%s skipped: %s", format, error)
+            except MissingDependency as error:
                 outcomes.append(Export(format, "skipped", str(error), None, []))
+                continue
+            except CheckFailed as error:
+                outcomes.append(Export(format, "failed", str(error), None, []))
                 continue
             outcomes.append(_prove(run, artifact, images, test, expected))
     _record(run, test, outcomes)
@@ -122,14 +125,14 @@ def _convert(run: RunDirectory, ancestor: Artifact, format: str) -> Artifact:
 
 
 def _prove(run: RunDirectory, artifact: Artifact, images: Path, test: Dataset, expected: Probabilities) -> Export:
-    rows = []
+    rows, reason = [], ""
     for candidate in candidates(artifact):
         try:
             rows.append(_prove_candidate(run, candidate, artifact, images, test, expected))
         except (MissingDependency, CheckFailed) as error:
             logger.warning("%s not proved: %s", candidate.key, error)
+            reason = str(error)
     if not rows:
-        reason = f"no runtime on this machine could run it ({', '.join(artifact.format.runtimes)})"
         return Export(artifact.manifest.format, "failed", reason, artifact.path, [])
     verdicts = [row["verdict"] for row in rows]
     status = next((verdict for verdict in ("failed", "inconclusive") if verdict in verdicts), "proved")
@@ -175,7 +178,7 @@ def _record(run: RunDirectory, test: Dataset, outcomes: list[Export]) -> None:
     skipped = [entry for entry in before["skipped"] if entry["format"] not in done]
     for outcome in outcomes:
         rows += outcome.parity
-        if outcome.status == "skipped":
+        if not outcome.parity:
             skipped.append({"format": outcome.format, "reason": outcome.reason})
     files.write_json(path, {
         "schema": 1,
@@ -188,12 +191,29 @@ def _record(run: RunDirectory, test: Dataset, outcomes: list[Export]) -> None:
     })  # fmt: skip
 
 
-def _raise_unless_proved(outcome: Export) -> None:
-    if outcome.status == "skipped":
-        kind = MissingDependency if "not installed" in outcome.reason else CheckFailed
-        raise kind(outcome.reason)
-    if outcome.status == "failed":
-        raise ParityFailed(f"{outcome.format} does not predict what the trained model predicts: {outcome.reason}")
+def refuse_failed(outcomes: Sequence[Export]) -> None:
+    """Raise for the first format that failed.
+
+    Raises:
+        CheckFailed: it could not be built, or nothing could run it.
+        ParityFailed: it predicts something else.
+    """
+    for outcome in outcomes:
+        if outcome.status == "failed" and not outcome.parity:
+            raise CheckFailed(f"{outcome.format} could not be built and run: {outcome.reason}")
+        if outcome.status == "failed":
+            raise ParityFailed(f"{outcome.format} does not predict what the trained model predicts: {outcome.reason}")
+
+
+def is_fp32(outcome: Export) -> bool:
+    """Whether a failure of this format is a failure of everything: fp32 has no excuse."""
+    return find_format(outcome.format).precision == "fp32"
+
+
+def _refuse_skipped(outcomes: Sequence[Export]) -> None:
+    for outcome in outcomes:
+        if outcome.status == "skipped":
+            raise MissingDependency(outcome.reason)
 
 
 @contextmanager

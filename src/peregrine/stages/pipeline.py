@@ -7,14 +7,12 @@ from typing import Any
 
 from peregrine import files
 from peregrine.dataset import Splits
-from peregrine.errors import ParityFailed
 from peregrine.export.routes import reachable
-from peregrine.formats import find_format
 from peregrine.recipe import Recipe
 from peregrine.rundir import RunDirectory
 from peregrine.stages.benchmarking import benchmark_candidates
 from peregrine.stages.evaluating import evaluate_part
-from peregrine.stages.exporting import Export, export_and_prove
+from peregrine.stages.exporting import Export, export_and_prove, is_fp32, refuse_failed
 from peregrine.stages.reporting import report
 from peregrine.stages.target import Target
 from peregrine.stages.training import train
@@ -43,7 +41,8 @@ def run(
     """Everything from labelled images to a report; the arguments are those of `train`.
 
     Raises:
-        ParityFailed: an fp32 export predicts something else; everything else is done and reported first.
+        CheckFailed: an fp32 export could not be built or predicts something else; everything else is done and reported
+            first.
     """
     ancestor = train(splits, recipe, run=run, resume=resume, changes=changes)
     directory = RunDirectory.open(ancestor.path.parent.parent)
@@ -57,12 +56,6 @@ def run(
         with directory.verb("benchmark", within="run"):
             rows = benchmark_candidates(directory, directory.artifacts(), test)
         page = report(directory)
-    _refuse_failed(exports)
+    refuse_failed([outcome for outcome in exports if is_fp32(outcome)])
     training = files.read_json(directory.results / "training_summary.json")
     return RunSummary(directory.path, training, evaluation, exports, rows, page)
-
-
-def _refuse_failed(exports: list[Export]) -> None:
-    for outcome in exports:
-        if outcome.status == "failed" and find_format(outcome.format).precision == "fp32":
-            raise ParityFailed(f"{outcome.format} does not predict what the trained model does: {outcome.reason}")
