@@ -16,7 +16,7 @@ from peregrine import files, host, progress
 from peregrine.artifact import Artifact
 from peregrine.candidate import Candidate, candidates
 from peregrine.dataset import Dataset, Splits
-from peregrine.errors import MissingDependency, UsageError
+from peregrine.errors import CheckFailed, MissingDependency, MissingDevice, UsageError
 from peregrine.rundir import RunDirectory
 from peregrine.runtimes.base import BATCH
 from peregrine.stages import plots
@@ -64,7 +64,7 @@ def benchmark_candidates(
                 try:
                     samples[candidate] = _measure(process, candidate, images, "open")
                     workers[candidate] = process
-                except MissingDependency as error:
+                except (MissingDependency, MissingDevice, CheckFailed) as error:
                     samples[candidate] = {"skipped": str(error)}
                 advance(note=candidate.key)
             order = list(workers)
@@ -75,7 +75,7 @@ def benchmark_candidates(
                     for key, values in _measure(workers[candidate], candidate, images, what).items():
                         samples[candidate].setdefault(key, []).append(values)
                     advance(note=candidate.key)
-        rows = [_row(candidate, samples[candidate], len(test), rounds) for candidate in order_of(chosen, workers)]
+        rows = [_row(candidate, samples[candidate]) for candidate in workers]
     result = {
         "schema": 1,
         "host": host.describe(),
@@ -94,13 +94,9 @@ def benchmark_candidates(
     }
     if record:
         files.write_json(run.results / "benchmark.json", result)
-        plots.benchmark(rows, run.results / "benchmark.png")
+        if rows:
+            plots.benchmark(rows, run.results / "benchmark.png")
     return result
-
-
-def order_of(chosen: Sequence[Candidate], workers: dict[Candidate, Worker]) -> list[Candidate]:
-    """The measured Candidates in the order in which they were chosen."""
-    return [candidate for candidate in chosen if candidate in workers]
 
 
 def _sound_candidates(artifact: Artifact) -> list[Candidate]:
@@ -119,7 +115,7 @@ def _measure(process: Worker, candidate: Candidate, images: Path, what: str) -> 
     return result
 
 
-def _row(candidate: Candidate, samples: dict[str, Any], test_images: int, rounds: int) -> dict[str, Any]:
+def _row(candidate: Candidate, samples: dict[str, Any]) -> dict[str, Any]:
     latencies = np.concatenate([np.asarray(values) for values in samples["latency_ns"]]) / 1e6
     batches = np.concatenate([np.asarray(values) for values in samples["batch_ns"]])
     artifact = Artifact.open(candidate.artifact)

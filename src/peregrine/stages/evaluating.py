@@ -80,7 +80,7 @@ def predict_all(runtime: Runtime, part: Dataset, label: str) -> Probabilities:
     return answers
 
 
-def ancestor_answers(target: Target, part: Dataset, split: str) -> Probabilities:
+def ancestor_answers(target: Target, part: Dataset) -> Probabilities:
     """What the ancestor says to each image of `part`, from the run's cache or computed once: `(N, C)`."""
     run = target.run
     assert run is not None

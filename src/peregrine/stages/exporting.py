@@ -15,7 +15,7 @@ from peregrine import files, metrics, progress, worker
 from peregrine.artifact import Artifact, Probabilities
 from peregrine.candidate import Candidate, candidates
 from peregrine.dataset import Dataset, Images, Splits
-from peregrine.errors import CheckFailed, MissingDependency, ParityFailed, UsageError
+from peregrine.errors import CheckFailed, MissingDependency, MissingDevice, ParityFailed, UsageError
 from peregrine.export.routes import reachable, route
 from peregrine.formats import find_format
 from peregrine.parity import LIMITS, Verdict, compare
@@ -90,13 +90,13 @@ def export_and_prove(target: Target, test: Dataset, formats: Sequence[str]) -> l
     run = target.run
     assert run is not None
     ancestor = run.ancestor()
-    expected = ancestor_answers(target, test, "test")
+    expected = ancestor_answers(target, test)
     outcomes = []
     with images_file(test.images) as images:
         for format in formats:
             try:
                 artifact = _convert(run, ancestor, format)
-            except MissingDependency as error:
+            except (MissingDependency, MissingDevice) as error:
                 outcomes.append(Export(format, "skipped", str(error), None, []))
                 continue
             except CheckFailed as error:
@@ -129,7 +129,7 @@ def _prove(run: RunDirectory, artifact: Artifact, images: Path, test: Dataset, e
     for candidate in candidates(artifact):
         try:
             rows.append(_prove_candidate(run, candidate, artifact, images, test, expected))
-        except (MissingDependency, CheckFailed) as error:
+        except (MissingDependency, MissingDevice, CheckFailed) as error:
             logger.warning("%s not proved: %s", candidate.key, error)
             reason = str(error)
     if not rows:
