@@ -9,9 +9,10 @@ import numpy as np
 from peregrine.artifact import ANCESTOR, Artifact, Golden
 from peregrine.candidate import Candidate, default_candidate
 from peregrine.dataset import Images
-from peregrine.recipe import Recipe, validate
+from peregrine.recipe import Recipe
 from peregrine.rundir import RunDirectory
 from peregrine.runtimes.fake import FakeRuntime
+from peregrine.validation import validate
 
 CLASSES = ("ant", "bee", "cow")
 SIZE = 8

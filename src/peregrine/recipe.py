@@ -6,30 +6,19 @@ A recipe is checked once, here. An unknown key is an error with a suggestion, ne
 (`[model]` beyond its name) is checked by the model's own `Options` when the engine resolves the recipe.
 """
 
-import json
-import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
+from pydantic import ConfigDict, Field, model_validator
 
 from peregrine import catalog, files
+from peregrine.augmentation import Augmentation
 from peregrine.errors import RecipeError, UsageError, suggestion
-
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0)]
-Probability = Annotated[float, Field(ge=0, le=1)]
-
-
-class Table(BaseModel):
-    """Base of every table of a recipe: frozen, and strict about keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+from peregrine.schedule import Constant, Schedule
+from peregrine.validation import Fraction, Positive, Probability, Table, validate
 
 
 class ModelChoice(Table):
@@ -58,35 +47,36 @@ class Input(Table):
     growth: tuple[tuple[Probability, Annotated[int, Field(ge=8, le=512)]], ...] = ()
 
 
-class Augmentation(Table):
-    """Random changes of the training images. Geometric ones are one resampling.
-
-    Attributes:
-        flip: horizontal; `alternating` flips a random half in epoch 0 and then every image in every second epoch
-            (github.com/KellerJordan/cifar10-airbench), so that two epochs in a row see both sides of each.
-        translate: random shift in whole pixels, up to this many, the border reflected.
-        rotation: degrees, ±.
-        width_shift, height_shift: fraction of the side, ±.
-        shear: degrees, ±.
-        zoom: fraction, ±, both axes on their own.
-        fill: what lies outside after a geometric change.
-    """
-
-    flip: Literal["none", "random", "alternating"] = "none"
-    translate: Annotated[int, Field(ge=0)] = 0
-    rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
-    width_shift: Fraction = 0.0
-    height_shift: Fraction = 0.0
-    shear: Annotated[float, Field(ge=0, lt=90)] = 0.0
-    zoom: Fraction = 0.0
-    fill: Literal["nearest", "reflect", "constant"] = "nearest"
-
-
 class Adam(Table):
     """Adam (Kingma and Ba 2015), with the field's default moments."""
 
     name: Literal["adam"] = "adam"
     learning_rate: Positive = 1e-3
+
+
+class AdamW(Table):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019).
+
+    Attributes:
+        weight_decay: of weights with two axes or more, times the learning rate, at each step.
+    """
+
+    name: Literal["adamw"] = "adamw"
+    learning_rate: Positive = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+
+
+class SGD(Table):
+    """Stochastic gradient descent with Nesterov momentum.
+
+    Attributes:
+        weight_decay: share of a weight with two axes or more that joins its gradient.
+    """
+
+    name: Literal["sgd"] = "sgd"
+    learning_rate: Positive = 0.1
+    momentum: Fraction = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
 
 
 class Muon(Table):
@@ -111,22 +101,7 @@ class Muon(Table):
     weight_decay: Annotated[float, Field(ge=0)] = 2e-6
 
 
-class Schedule(Table):
-    """How the learning rate moves over the run.
-
-    Attributes:
-        name: `constant`, or `linear` to zero.
-        warmup: fraction of the steps in which it first rises linearly from zero.
-    """
-
-    name: Literal["constant", "linear"] = "constant"
-    warmup: Fraction = 0.0
-
-    def factor(self, step: int, steps: int) -> float:
-        """What the learning rate is multiplied with at `step` of `steps`, counted from 0."""
-        warmup = self.warmup * steps
-        rise = min(1.0, (step + 1) / warmup) if warmup > 0 else 1.0
-        return rise if self.name == "constant" else rise * (1 - step / steps)
+Optimizer = Annotated[Adam | AdamW | SGD | Muon, Field(discriminator="name")]
 
 
 class Callbacks(Table):
@@ -134,11 +109,34 @@ class Callbacks(Table):
 
     Attributes:
         early_stopping_patience: epochs without a better validation loss after which training ends; 0 never ends it.
+        plateau_patience: epochs without a better validation loss after which the learning rate falls; 0 leaves it.
+        plateau_factor: what the rate is multiplied with then, on top of the schedule.
+        plateau_minimum: smallest learning rate that a plateau leads to.
         tensorboard: write event files into the run's `logs/tensorboard`.
+        histograms: of weights and gradients, in the event files, each epoch.
+        checkpoint_format: of the best and the latest checkpoint; `auto` is the engine's own.
     """
 
     early_stopping_patience: Annotated[int, Field(ge=0)] = 0
+    plateau_patience: Annotated[int, Field(ge=0)] = 0
+    plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    plateau_minimum: Annotated[float, Field(ge=0)] = 1e-6
     tensorboard: bool = True
+    histograms: bool = True
+    checkpoint_format: Literal["auto", "keras", "h5", "safetensors"] = "auto"
+
+
+class Strategy(Table):
+    """How the work is spread over devices and machines; batch size and learning rate are those of all together.
+
+    Attributes:
+        name: `mirrored` has a replica on every device of this machine, `multiworker` one on every machine that
+            TF_CONFIG names; `auto` is multiworker where TF_CONFIG is set, mirrored where there are two GPUs or more.
+        devices: `auto`, or kind and number: `gpu:2` takes the first two GPUs, `cpu:2` makes two logical CPU devices.
+    """
+
+    name: Literal["auto", "none", "mirrored", "multiworker"] = "auto"
+    devices: Annotated[str, Field(pattern=r"^(auto|(cpu|gpu):[1-9]\d?)$")] = "auto"
 
 
 class Recipe(Table):
@@ -149,6 +147,7 @@ class Recipe(Table):
         precision: `auto` measures at the start what is faster here and writes the choice back.
         validation: fraction of the training images that every choice is made on. With `none` and `test` nothing is
             chosen or fitted and the last epoch is kept; `test` also shows the test split's curve while training.
+        load_model: a checkpoint or Artifact of Peregrine's to start from instead of fresh weights.
     """
 
     schema_: Literal[1] = Field(1, alias="schema")
@@ -158,8 +157,8 @@ class Recipe(Table):
     model: ModelChoice
     input: Input = Input()
     augmentation: Augmentation = Augmentation()
-    optimizer: Annotated[Adam | Muon, Field(discriminator="name")] = Adam()
-    schedule: Schedule = Schedule()
+    optimizer: Optimizer = Adam()
+    schedule: Schedule = Constant()
     label_smoothing: Fraction = 0.0
     class_weights: Literal["none", "balanced"] = "none"
     epochs: Annotated[int, Field(ge=1, le=100_000)]
@@ -167,6 +166,8 @@ class Recipe(Table):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     validation: Annotated[float, Field(gt=0, lt=1)] | Literal["none", "test"] = 0.1
     callbacks: Callbacks = Callbacks()
+    strategy: Strategy = Strategy()
+    load_model: str = ""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
     @model_validator(mode="after")
@@ -262,95 +263,15 @@ def parse_setting(setting: str) -> tuple[str, Any]:
     return key.strip(), content["value"] if len(content) == 1 else value.strip()
 
 
-T = TypeVar("T", bound=BaseModel)
-
-
-def validate(kind: type[T], content: Mapping[str, Any], where: str) -> T:
-    """Check `content` against a pydantic model and turn the first violation into one line.
-
-    Raises:
-        RecipeError: names the key, the rule and what was found; an unknown key gets a suggestion.
-    """
-    try:
-        # Strict, because "3" is no number and true is not 1; as JSON, where a list may still stand for a tuple.
-        return kind.model_validate_json(json.dumps(content, default=str), strict=True)
-    except ValidationError as error:
-        raise RecipeError(f"{where}: {_explain(error.errors(), kind, content)}") from None
-
-
-def _explain(violations: list[ErrorDetails], kind: type[BaseModel], content: Mapping[str, Any]) -> str:
-    first = violations[0]
-    key, found = _key(first, content), first["input"]
-    match first["type"]:
-        case "value_error":  # a rule of our own; one over several keys says what it found
-            rule = first["msg"].removeprefix("Value error, ")
-            return f"{key} {rule}; got {found!r}" if key else rule
-        case "extra_forbidden":
-            return f"unknown key {key!r}{_near(key, kind)}"
-        case "missing":
-            return f"the key {key!r} is required and was not given"
-        case "union_tag_not_found":
-            return f"the key '{key}.name' is required and was not given"
-        case "union_tag_invalid":
-            tag, tags = first["ctx"]["tag"], first["ctx"]["expected_tags"]
-            return f"{key}.name must be one of {tags}; got {tag!r}{suggestion(tag, tags.split(chr(39)))}"
-        case "model_type" | "model_attributes_type" | "dict_type":
-            return f"{key} must be a table; got {found!r}"
-    # A union has one violation for each of its branches.
-    rules = [re.sub(r"^\w+ should ", "", each["msg"]) for each in violations if _key(each, content) == key]
-    return f"{key} must {' or '.join(rules)}; got {found!r}"
-
-
-def _key(violation: ErrorDetails, content: Mapping[str, Any]) -> str:
-    """The dotted key; in its location pydantic also names the branch of a union, which is no key of the file."""
-    here: Any = content
-    key = []
-    for part in violation["loc"]:
-        known = here if isinstance(here, Mapping) else range(len(here)) if isinstance(here, list | tuple) else ()
-        if part in known:
-            here = here[part]
-        elif violation["type"] != "missing" or part != violation["loc"][-1]:
-            continue
-        key.append(str(part))
-    return ".".join(key)
-
-
-def _near(key: str, kind: type[BaseModel]) -> str:
-    """What an unknown key may have been meant for: the same name in another table, or a similar one."""
-    known = list(dict.fromkeys(_keys(kind)))
-    table, _, name = key.rpartition(".")
-    if key in known:
-        return f"; it belongs to another {table}.name"
-    for path in known:
-        if path.rpartition(".")[2] == name:
-            return f"; did you mean {path!r}?"
-    siblings = [path.rpartition(".")[2] for path in known if path.rpartition(".")[0] == table]
-    return suggestion(name, siblings) or suggestion(key, known)
-
-
 def _assign(content: dict[str, Any], key: str, value: Any) -> None:
     *path, last = key.split(".")
     table = content
     for part in path:
+        if last == "preset" and part == path[-1]:
+            table[part] = {}  # a preset is a whole table: what stood there would win over it
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
             raise RecipeError(f"recipe key {key!r}: {part!r} is a value, not a table")
     if last in table and isinstance(table[last], dict) and not isinstance(value, dict):
         raise RecipeError(f"recipe key {key!r} is a table; set one of its keys, {key}.{next(iter(table[last]), '…')}=…")
     table[last] = value
-
-
-def _keys(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    for name, info in kind.model_fields.items():
-        key = prefix + (info.alias or name)
-        yield key
-        for table in _tables(info):
-            yield from _keys(table, key + ".")
-
-
-def _tables(info: FieldInfo) -> Iterator[type[BaseModel]]:
-    from typing import get_args
-
-    for candidate in (info.annotation, *get_args(info.annotation)):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            yield candidate

@@ -9,6 +9,7 @@ import pytest
 import tiny
 from peregrine.engines.history import EpochRow, History, check_loss
 from peregrine.errors import TrainingDiverged
+from peregrine.recipe import Callbacks
 
 
 def row(epoch: int, val_accuracy: float | None = None, val_loss: float | None = None, loss: float = 1.0) -> EpochRow:
@@ -17,7 +18,7 @@ def row(epoch: int, val_accuracy: float | None = None, val_loss: float | None = 
 
 def history(*judged: tuple[float, float], patience: int = 0, chooses: bool = True) -> History:
     rows = [row(epoch, accuracy, loss) for epoch, (accuracy, loss) in enumerate(judged, 1)]
-    return History(patience, rows, chooses)
+    return History(Callbacks(early_stopping_patience=patience), rows, chooses)
 
 
 @pytest.mark.parametrize(
@@ -60,15 +61,27 @@ def test_early_stopping_is_off_by_zero_and_where_nothing_chooses() -> None:
     worse = [(0.5, 1.0 + epoch) for epoch in range(10)]
     assert not history(*worse).should_stop
     assert not history(*worse, patience=1, chooses=False).should_stop
-    assert not History(patience=1, rows=[row(1), row(2), row(3)]).should_stop
-    assert not History(patience=1).should_stop
+    assert not History(Callbacks(early_stopping_patience=1), rows=[row(1), row(2), row(3)]).should_stop
+    assert not History(Callbacks(early_stopping_patience=1)).should_stop
+
+
+def test_each_plateau_lowers_the_rate_as_keras_does() -> None:
+    settings = Callbacks(plateau_patience=2, plateau_factor=0.1, plateau_minimum=5e-4)
+    losses = (1.0, 0.8, 0.9, 0.85, 0.9, 0.95, 0.7, 0.7, 0.7, 0.7, 0.7)
+    rows = [row(number, 0.5, loss) for number, loss in enumerate(losses, 1)]
+    found = [History(settings, rows[:count]).learning_rate(0.1) for count in range(len(rows) + 1)]
+    expected = [0.1] * 4 + [0.01] * 2 + [0.001] * 3 + [5e-4] * 3
+    assert found == pytest.approx(expected)
+    assert History(settings, rows).learning_rate(1e-4) == 1e-4  # the schedule is below the minimum already
+    assert History(settings, rows, chooses=False).learning_rate(0.1) == 0.1
+    assert History(rows=rows).learning_rate(0.1) == 0.1
 
 
 @pytest.mark.parametrize(("validation", "chooses"), [(0.1, True), ("none", False), ("test", False)])
 def test_a_history_follows_its_recipe(validation: float | str, chooses: bool) -> None:
     recipe = tiny.recipe(validation=validation, callbacks={"early_stopping_patience": 7})
     found = History.of(recipe)
-    assert (found.patience, found.chooses, found.rows) == (7, chooses, [])
+    assert (found.callbacks.early_stopping_patience, found.chooses, found.rows) == (7, chooses, [])
 
 
 def test_a_resumed_history_is_the_same() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from peregrine import files
 from peregrine.errors import TrainingDiverged
-from peregrine.recipe import Recipe
+from peregrine.recipe import Callbacks, Recipe
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ class History:
     """The rows so far and what follows from them. Part of every resume state, so nothing repeats and nothing lacks.
 
     Attributes:
-        patience: epochs without a better validation loss after which training ends; 0 never.
+        callbacks: the recipe's.
         chooses: whether the validation columns may decide anything; not when they were taken on the test split.
     """
 
-    patience: int = 0
+    callbacks: Callbacks = field(default_factory=Callbacks)
     rows: list[EpochRow] = field(default_factory=list)
     chooses: bool = True
 
@@ -81,11 +81,27 @@ class History:
 
     @property
     def should_stop(self) -> bool:
-        """Whether the validation loss has not become better for `patience` epochs."""
-        losses = [row.val_loss for row in self.rows if row.val_loss is not None]
-        if not self.patience or not losses or not self.chooses:
+        """Whether the validation loss has not become better for as many epochs as early stopping has patience."""
+        losses, patience = self._losses(), self.callbacks.early_stopping_patience
+        if not patience or not losses:
             return False
-        return len(losses) - 1 - losses.index(min(losses)) >= self.patience
+        return len(losses) - 1 - losses.index(min(losses)) >= patience
+
+    def learning_rate(self, scheduled: float) -> float:
+        """The rate of the next step: what the schedule says, lowered once for each plateau so far.
+
+        As in Keras' ReduceLROnPlateau, the patience starts anew with a better loss and after each fall.
+        """
+        callbacks, best, waited, falls = self.callbacks, math.inf, 0, 0
+        for loss in self._losses() if callbacks.plateau_patience else ():
+            best, waited = (loss, 0) if loss < best else (best, waited + 1)
+            if waited >= callbacks.plateau_patience:
+                waited, falls = 0, falls + 1
+        return max(scheduled * callbacks.plateau_factor**falls, min(scheduled, callbacks.plateau_minimum))
+
+    def _losses(self) -> list[float]:
+        """The validation losses that may decide something."""
+        return [row.val_loss for row in self.rows if row.val_loss is not None] if self.chooses else []
 
     def to_list(self) -> list[dict[str, Any]]:
         return [asdict(row) for row in self.rows]
@@ -94,7 +110,7 @@ class History:
     def of(cls, recipe: Recipe, rows: list[dict[str, Any]] | None = None) -> "History":
         """The history of a run with this recipe: empty, or the `rows` that `to_list` gave before."""
         return cls(
-            patience=recipe.callbacks.early_stopping_patience,
+            callbacks=recipe.callbacks,
             rows=[EpochRow(**row) for row in rows or []],
             chooses=recipe.validation not in ("none", "test"),
         )

@@ -9,9 +9,10 @@ from peregrine.data.sources import load_dataset
 from peregrine.dataset import Splits
 from peregrine.errors import CheckFailed, UsageError
 from peregrine.preprocess import Preprocess
-from peregrine.recipe import Recipe, validate
+from peregrine.recipe import Recipe
 from peregrine.rundir import RunDirectory
 from peregrine.stages.preparing import prepared
+from peregrine.validation import validate
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ import pytest
 pytest.importorskip("torch", reason="the extra torch is not installed")
 import torch
 
+from peregrine.augmentation import Augmentation
 from peregrine.engines.pytorch.augment import EpochPlan, cut, plan_epoch, to_network
 from peregrine.engines.pytorch.pipeline import Batches, Resident, as_tensor, sample
-from peregrine.recipe import Augmentation
 
 pytestmark = pytest.mark.torch
 

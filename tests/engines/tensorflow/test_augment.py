@@ -7,9 +7,9 @@ import numpy.typing as npt
 import pytest
 
 pytest.importorskip("peregrine.engines.tensorflow.library", reason="needs the extra tensorflow", exc_type=ImportError)
+from peregrine.augmentation import Augmentation
 from peregrine.engines.tensorflow import augment
 from peregrine.engines.tensorflow.library import tf
-from peregrine.recipe import Augmentation
 
 pytestmark = pytest.mark.tensorflow
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from peregrine.recipe import Augmentation
+from peregrine.augmentation import Augmentation
 
 _ORDER, _SHIFT, _FLIP, _FIRST_SIDE = range(4)  # what a generator is for
 

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from peregrine.augmentation import Augmentation
 from peregrine.dataset import Dataset, Images
 from peregrine.engines.base import TrainedModel, TrainingJob, TrainingResult
 from peregrine.engines.pytorch import train
@@ -23,7 +24,7 @@ from peregrine.engines.pytorch.graph import (
 from peregrine.engines.pytorch.pipeline import as_tensor, sample
 from peregrine.errors import RecipeError
 from peregrine.formats import FORMATS
-from peregrine.recipe import Augmentation, Recipe
+from peregrine.recipe import Recipe
 
 AUGMENTATIONS = {"flip", "translate"}
 BATCH = 500  # images at once in `logits`

@@ -21,7 +21,8 @@ from peregrine.artifact import Artifact
 from peregrine.dataset import Images, channel_statistics
 from peregrine.engines.pytorch.models.base import Network
 from peregrine.errors import DamagedFile
-from peregrine.recipe import ModelChoice, validate
+from peregrine.recipe import ModelChoice
+from peregrine.validation import validate
 
 
 class Normalise(nn.Module):

@@ -1,4 +1,4 @@
-"""Optimisers: Muon for convolutions with SGD for the rest, or Adam for everything."""
+"""Optimisers: Muon for convolutions with SGD for the rest, or one of the classic ones for everything."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -16,9 +16,7 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 3  # enough beside rescaled weights; airbench94
 
 
-def optimizers(
-    network: nn.Module, choice: recipe.Adam | recipe.Muon, batch_size: int, product: torch.dtype
-) -> list[Optimizer]:
+def optimizers(network: nn.Module, choice: recipe.Optimizer, batch_size: int, product: torch.dtype) -> list[Optimizer]:
     """The optimisers of a recipe; each group keeps its full rate as `full_lr`.
 
     Args:
@@ -26,14 +24,28 @@ def optimizers(
         product: type of Muon's matrix products.
     """
     trained = [weight for weight in network.parameters() if weight.requires_grad]
+    found: list[Optimizer]
     if choice.name == "adam":
-        found: list[Optimizer] = [torch.optim.Adam(trained, lr=choice.learning_rate)]
+        found = [torch.optim.Adam(trained, lr=choice.learning_rate)]
+    elif choice.name == "adamw":
+        found = [torch.optim.AdamW(_decaying(trained, choice.weight_decay), lr=choice.learning_rate)]
+    elif choice.name == "sgd":
+        groups = _decaying(trained, choice.weight_decay)
+        found = [SGD(groups, lr=choice.learning_rate, momentum=choice.momentum, nesterov=choice.momentum > 0)]
     else:
         muon = Muon([w for w in trained if w.ndim == 4], choice.learning_rate, choice.momentum, product)
         found = [muon, _sgd(trained, choice, batch_size)]
     for group in (group for optimizer in found for group in optimizer.param_groups):
         group["full_lr"] = group["lr"]
     return found
+
+
+def _decaying(trained: Sequence[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    """Weights with two axes or more decay; biases and norms do not."""
+    return [
+        {"params": [weight for weight in trained if weight.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [weight for weight in trained if weight.ndim < 2], "weight_decay": 0.0},
+    ]
 
 
 def set_rates(found: Iterable[Optimizer], factor: float) -> None:

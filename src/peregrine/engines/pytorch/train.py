@@ -111,7 +111,7 @@ class _Loop:
 
     def _step(self, plan: EpochPlan) -> None:
         state, recipe = self.state, self._recipe
-        set_rates(state.optimizers, recipe.schedule.factor(self.steps_done, self.batches.total))
+        set_rates(state.optimizers, self._rate(self.steps_done) / recipe.optimizer.learning_rate)
         network = state.classifier.network
         network.before_step(self.steps_done / self.batches.total)
         images, labels = self.batches.batch(plan, state.epoch, state.step)
@@ -126,6 +126,11 @@ class _Loop:
         state.losses[state.step] = loss.detach()
         state.hits[state.step] = (logits.argmax(1) == labels).sum()
         state.step += 1
+
+    def _rate(self, step: int) -> float:
+        """The learning rate of a step, counted over the whole run."""
+        scheduled = self._recipe.optimizer.learning_rate * self._recipe.schedule.factor(step, self.batches.total)
+        return self.state.history.learning_rate(scheduled)
 
     def _look(self, advance: Advance) -> None:
         """Bring the losses of new steps to the host: for the bar, and to stop when one of them is no number.
@@ -152,7 +157,7 @@ class _Loop:
 
     def _end_epoch(self, events: EventWriter | None) -> None:
         """Judge the finished epoch and write everything that is written once an epoch."""
-        state, recipe = self.state, self._recipe
+        state = self.state
         val_loss, val_accuracy = judge(state.classifier, self._validation) if self._validation else (None, None)
         self._watch.book("validation", state.seconds)
         loss, accuracy = self._means()
@@ -163,8 +168,7 @@ class _Loop:
             accuracy=accuracy,
             val_loss=val_loss,
             val_accuracy=val_accuracy,
-            learning_rate=recipe.optimizer.learning_rate
-            * recipe.schedule.factor(self.steps_done - 1, self.batches.total),
+            learning_rate=self._rate(self.steps_done - 1),
             seconds=seconds,
             images_per_s=self.batches.per_epoch * self.batches.size / seconds,
         )

@@ -8,8 +8,8 @@ read at, both counted from the images' centre.
 
 from typing import Any
 
+from peregrine.augmentation import Augmentation
 from peregrine.engines.tensorflow.library import tf
-from peregrine.recipe import Augmentation
 
 FLIP, SHIFT_Y, SHIFT_X, ROTATION, SHEAR, HEIGHT, WIDTH, ZOOM_Y, ZOOM_X = range(9)  # columns of noise
 COLUMNS = 9

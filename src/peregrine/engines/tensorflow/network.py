@@ -10,7 +10,8 @@ from peregrine import catalog
 from peregrine.dataset import Images, channel_statistics
 from peregrine.engines.tensorflow import norms
 from peregrine.engines.tensorflow.library import keras, tf
-from peregrine.recipe import Recipe, validate
+from peregrine.recipe import Recipe
+from peregrine.validation import validate
 
 _POLICIES = {"fp32": "float32", "bf16": "mixed_bfloat16"}
 

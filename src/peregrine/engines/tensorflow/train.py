@@ -130,7 +130,8 @@ class _Loop:
 
     def _rate(self, step: int) -> float:
         """The learning rate of a step, counted over the whole run."""
-        return self._recipe.optimizer.learning_rate * self._recipe.schedule.factor(step, self.total)
+        scheduled = self._recipe.optimizer.learning_rate * self._recipe.schedule.factor(step, self.total)
+        return self.position.history.learning_rate(scheduled)
 
     # ---- between steps ------------------------------------------------------------------------------------------
 
@@ -153,7 +154,7 @@ class _Loop:
             seconds=sums.seconds,
             images_per_s=sums.images / sums.seconds,
         )
-        history.add(row)
+        history.add(row)  # from here on, the plateau's rate is that of the next epoch
         with _timed(position.seconds, "saving"):
             model = self._steps.model()
             if history.is_best:

@@ -27,7 +27,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from peregrine.engines.pytorch.models.base import Network
 from peregrine.engines.pytorch.whitening import filter_count, whitening_filters
 from peregrine.errors import DataError, RecipeError
-from peregrine.recipe import Table
+from peregrine.validation import Table
 
 PATCH = 2  # side of the whitened patches
 

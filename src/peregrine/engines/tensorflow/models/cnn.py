@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from peregrine.engines.tensorflow.library import keras
-from peregrine.recipe import Fraction, Table
+from peregrine.validation import Fraction, Table
 
 # Variance of the first weights times their fan-in. Adam moves every weight by about the learning rate, whatever its
 # size, so at the classic 1e-4 smaller first weights learn faster: validation accuracy after 5 epochs of the recipe
