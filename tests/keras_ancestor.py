@@ -10,21 +10,25 @@ import small_runs
 from peregrine.artifact import ANCESTOR, Artifact, Golden
 from peregrine.engines.tensorflow import network
 from peregrine.engines.tensorflow.engine import KerasModel
+from peregrine.engines.tensorflow.library import keras
 from peregrine.metrics import softmax
 
 CLASSES = ("cat", "dog", "falcon")
 
 
 def write(path: Path, size: int = 12, temperature: float = 1.7, **options: Any) -> Artifact:
-    """Write one for `size`-pixel images of three classes; `options` are the network's."""
-    recipe = small_runs.recipe(
-        "tensorflow", {"input.size": size, "model": {"name": "cnn", "widths": [8], "dense": [16], **options}}
-    )
+    """Write one for `size`-pixel images of three classes; `options` are the network's, by default a small `cnn`'s."""
+    chosen = options if "name" in options else {"name": "cnn", "widths": [8], "dense": [16], **options}
+    recipe = small_runs.recipe("tensorflow", {"input.size": size, "model": chosen})
     images = making.images(64, size)
-    trained = network.trainable(recipe, len(CLASSES), network.Normalisation.of(images), "fp32")
+    trained = network.trainable(recipe, len(CLASSES), network.normalisation(recipe, images), "fp32")
     generator = np.random.default_rng(0)
-    for weight in trained.weights:  # statistics and biases too, which start as zeros and ones
-        weight.assign(weight.numpy() + generator.uniform(0.0, 0.3, weight.shape))
+    for weight in trained.trainable_weights:  # biases too, which start as zeros
+        weight.assign(weight.numpy() + generator.uniform(0.0, 0.3, weight.shape) * (len(weight.shape) == 1))
+    for layer in trained._flatten_layers():  # the statistics of these images
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0
+    trained(images.astype(np.float32), training=True)
     model = KerasModel(recipe, len(CLASSES), trained)
     like = {
         "class_names": CLASSES,

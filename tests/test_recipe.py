@@ -76,7 +76,11 @@ def test_shipped_recipes_load_and_come_back_from_toml(name: str, tmp_path: Path)
         ({"optimizer": "adam"}, "optimizer must be a table; got 'adam'"),
         ({"model": "cnn"}, "model must be a table; got 'cnn'"),
         ({"model": {}}, "the key 'model.name' is required and was not given"),
-        ({"model": {"name": "cn"}}, "model.name of engine tensorflow is one of cnn; got 'cn'; did you mean 'cnn'?"),
+        (
+            {"model": {"name": "cn"}},
+            "model.name of engine tensorflow is one of cnn, resnet, efficientnet, sprint; got 'cn'; did you mean "
+            "'cnn'?",
+        ),
         ({"engine": "pytoch"}, "engine must be 'tensorflow' or 'pytorch'; got 'pytoch'"),
         (
             {"schedule": {"name": "cosin"}},

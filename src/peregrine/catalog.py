@@ -42,6 +42,17 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "tensorflow/cnn": Entry(
             "peregrine.engines.tensorflow.models.cnn", "tensorflow", "the classic Keras CNN, three convolutions"
         ),
+        "tensorflow/resnet": Entry(
+            "peregrine.engines.tensorflow.models.resnet", "tensorflow", "the CIFAR ResNet with pre-activation, depth 20"
+        ),
+        "tensorflow/efficientnet": Entry(
+            "peregrine.engines.tensorflow.models.efficientnet",
+            "tensorflow",
+            "EfficientNetB0, trained on ImageNet before",
+        ),
+        "tensorflow/sprint": Entry(
+            "peregrine.engines.tensorflow.models.sprint", "tensorflow", "PyTorch's sprint, layer for layer"
+        ),
         "pytorch/sprint": Entry(
             "peregrine.engines.pytorch.models.sprint", "torch", "whitening and six convolutions, built for speed"
         ),
@@ -74,6 +85,7 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "report": Entry("peregrine.stages.reporting:report"),
         "run": Entry("peregrine.stages.pipeline:run"),
         "load": Entry("peregrine.data.sources:load_dataset"),
+        "origin": Entry("peregrine.engines.tensorflow.origin:find_origin", "tensorflow"),
         "fetch": Entry("peregrine.data.sources:fetch"),
         "check": Entry("peregrine.data.check:check"),
         "statistics": Entry("peregrine.data.stats:statistics"),

@@ -1,12 +1,15 @@
 """What this machine has: processors, memory, accelerator; and how many threads every library may use."""
 
 import functools
+import json
 import math
 import os
 import platform
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from peregrine.errors import UsageError
 
 LIBRARIES = (
     "peregrine", "numpy", "pillow", "torch", "tensorflow", "tensorflow-cpu", "keras", "onnx", "onnxruntime",
@@ -54,6 +57,40 @@ def memory_bytes() -> int:
     """Memory that this process may use: the machine's, or a cgroup's limit where that is lower."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return int(min([total, *(_memory_limit(folder) for folder in cgroups())]))
+
+
+def resident_bytes() -> int:
+    """Largest training data that is kept in memory as a whole: a quarter of it, or PEREGRINE_RESIDENT_GIB.
+
+    Raises:
+        UsageError: the variable is no number.
+    """
+    wanted = os.environ.get("PEREGRINE_RESIDENT_GIB", "")
+    if not wanted:
+        return memory_bytes() // 4
+    try:
+        return int(float(wanted) * 2**30)
+    except ValueError:
+        raise UsageError(f"PEREGRINE_RESIDENT_GIB is a number of GiB, such as 4 or 0.5; got {wanted!r}") from None
+
+
+def rank() -> int:
+    """Which of the processes of a distributed run this one is, from TF_CONFIG; 0 writes, and is alone where unset.
+
+    Raises:
+        UsageError: TF_CONFIG is not what TensorFlow wants.
+    """
+    text = os.environ.get("TF_CONFIG", "")
+    if not text:
+        return 0
+    try:
+        task = json.loads(text)["task"]
+        return 0 if task["type"] == "chief" else int(task["index"]) + ("chief" in json.loads(text)["cluster"])
+    except (ValueError, KeyError, TypeError):
+        raise UsageError(
+            'TF_CONFIG is JSON such as {"cluster": {"worker": ["host1:2222", "host2:2222"]}, '
+            f'"task": {{"type": "worker", "index": 0}}}}; got {text!r}'
+        ) from None
 
 
 def describe() -> dict[str, Any]:

@@ -145,6 +145,7 @@ class Recipe(Table):
     Attributes:
         class_weights: `balanced` weighs each class by the inverse of its frequency in the loss.
         precision: `auto` measures at the start what is faster here and writes the choice back.
+        compile: whole training steps, by the engine's compiler; `auto` likewise.
         validation: fraction of the training images that every choice is made on. With `none` and `test` nothing is
             chosen or fitted and the last epoch is kept; `test` also shows the test split's curve while training.
         load_model: a checkpoint or Artifact of Peregrine's to start from instead of fresh weights.
@@ -164,6 +165,7 @@ class Recipe(Table):
     epochs: Annotated[int, Field(ge=1, le=100_000)]
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)]
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: Literal["auto", "on", "off"] = "auto"
     validation: Annotated[float, Field(gt=0, lt=1)] | Literal["none", "test"] = 0.1
     callbacks: Callbacks = Callbacks()
     strategy: Strategy = Strategy()

@@ -1,22 +1,28 @@
 """What every engine promises; a new one adds a line to `small_runs.RECIPES` and to the tables here."""
 
 import csv
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util import tensor_util
 
 import small_runs
 from peregrine import catalog
+from peregrine.engines.pictures import confusion_matrix, grid
 from peregrine.errors import Interrupted, RecipeError, TrainingDiverged
+from peregrine.rundir import RunDirectory
 from workshop import Trained, Workshop, engine_marks
 
 UNSUPPORTED: dict[str, tuple[str, Any]] = {
-    "tensorflow": ("optimizer.name", {"optimizer": {"name": "muon"}}),
+    "tensorflow": ("callbacks.checkpoint_format", {"callbacks.checkpoint_format": "safetensors"}),
     "pytorch": ("augmentation.rotation", {"augmentation.rotation": 5.0}),
 }
 CLOCK = ("seconds", "images_per_s")
@@ -85,8 +91,18 @@ def test_checkpoints(trained: Trained) -> None:
     assert steps[0] == steps[1] * 7 // 8
 
 
+def events_of(run: RunDirectory) -> EventAccumulator:
+    return EventAccumulator(str(run.logs / "tensorboard")).Reload()
+
+
+def pictures(events: EventAccumulator, tag: str) -> dict[int, npt.NDArray[np.uint8]]:
+    """By step."""
+    shown = events.Tensors(tag)
+    return {event.step: np.asarray(Image.open(io.BytesIO(event.tensor_proto.string_val[2]))) for event in shown}
+
+
 def test_events_can_be_read_back(trained: Trained) -> None:
-    events = EventAccumulator(str(trained.run.logs / "tensorboard")).Reload()
+    events = events_of(trained.run)
     rows = history(trained.run)
     tags = {"loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "images_per_s"}
     assert set(events.Tags()["scalars"]) == tags
@@ -95,6 +111,45 @@ def test_events_can_be_read_back(trained: Trained) -> None:
         assert shown == [(row["epoch"], pytest.approx(row[tag])) for row in rows]
     (text,) = events.Tensors("recipe")
     assert b'name = "tiny"' in text.tensor_proto.string_val[0]
+
+
+def test_events_show_weights_and_gradients(trained: Trained) -> None:
+    """In a histogram for each; a weight that rests after a while has none from there on."""
+    events = events_of(trained.run)
+    tags = events.PluginTagToContent("histograms")
+    names = {kind: {tag.partition("/")[2] for tag in tags if tag.startswith(kind)} for kind in ("weights", "gradients")}
+    assert names["weights"] == names["gradients"]
+    assert len(names["weights"]) >= 4
+    assert len(tags) == 2 * len(names["weights"])
+    lengths = []
+    for tag in tags:
+        shown = events.Tensors(tag)
+        steps = [event.step for event in shown]
+        buckets = np.stack([tensor_util.make_ndarray(event.tensor_proto) for event in shown])
+        assert steps == list(range(1, len(steps) + 1)), tag
+        assert (buckets[:, :, 2].sum(1) == buckets[0, :, 2].sum()).all(), tag
+        assert (buckets[1:] != buckets[:-1]).any((1, 2)).all(), f"{tag} stays as it was"
+        lengths.append(len(steps))
+    assert max(lengths) == 8
+
+
+def test_events_show_augmented_images(trained: Trained) -> None:
+    shown = pictures(events_of(trained.run), "training_images")
+    batch = np.zeros((small_runs.BATCH, small_runs.SIZE, small_runs.SIZE, 3), np.uint8)
+    assert {step: picture.shape for step, picture in shown.items()} == dict.fromkeys(range(1, 9), grid(batch).shape)
+    assert all((shown[step] != shown[step - 1]).any() for step in range(2, 9))
+
+
+def test_events_show_the_confusion_matrix(trained: Trained, engine: str) -> None:
+    shown = pictures(events_of(trained.run), "confusion_matrix")
+    assert list(shown) == list(range(1, 9))
+    (checkpoint,) = trained.run.checkpoints.glob("latest_model.*")
+    model = small_runs.loaded(engine).restore(trained.run.recipe(), checkpoint, len(small_runs.CLASSES))
+    judged = trained.splits.validation
+    assert judged is not None
+    counts = np.zeros((len(small_runs.CLASSES), len(small_runs.CLASSES)), int)
+    np.add.at(counts, (judged.labels, model.logits(judged.images).argmax(1)), 1)
+    np.testing.assert_array_equal(shown[8], confusion_matrix(counts, small_runs.CLASSES))
 
 
 def test_the_best_checkpoint_is_the_model_that_was_judged(trained: Trained, engine: str) -> None:
@@ -132,8 +187,9 @@ def test_a_stopped_and_resumed_run_is_the_same_run(trained: Trained, engine: str
     for resumed, straight in zip(timeless(result.history), timeless(history(trained.run)), strict=True):
         assert resumed == pytest.approx(straight, rel=1e-4, abs=1e-6)
     assert len(list(job.run.logs.glob("training_log_*.csv"))) == 1
-    events = EventAccumulator(str(job.run.logs / "tensorboard")).Reload()
+    events = events_of(job.run)
     assert [event.step for event in events.Scalars("loss")] == list(range(1, 9))
+    assert list(pictures(events, "training_images")) == list(range(1, 9))
     again = small_runs.loaded(engine).train(small_runs.job(engine, tmp_path / "run"))
     assert again.history == result.history
     assert again.training_seconds == result.training_seconds
@@ -154,6 +210,13 @@ def test_without_validation_the_last_epoch_is_kept(engine: str, tmp_path: Path) 
         for path in (result.checkpoint, next(job.run.checkpoints.glob("latest_model.*")))
     )
     np.testing.assert_array_equal(model.logits(job.train.images), latest.logits(job.train.images))
+
+
+def test_events_without_histograms_and_validation(engine: str, tmp_path: Path) -> None:
+    changes = {"validation": "none", "epochs": 1, "callbacks.histograms": False}
+    job = small_runs.job(engine, tmp_path / "run", changes)
+    small_runs.loaded(engine).train(job)
+    assert set(events_of(job.run).Tags()["tensors"]) == {"recipe", "training_images"}
 
 
 def test_training_ends_early_when_validation_gets_worse(engine: str, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What only this edge does; `contract/test_edges.py` has the rest."""
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,40 @@ def test_the_graph_is_what_runtimes_are_good_at(exported: Artifact) -> None:
     ]  # fmt: skip
     assert exported.manifest.notes["opset"] == 18
     assert exported.manifest.notes["producer"].startswith("tf2onnx 1.")
+
+
+def operations(artifact: Artifact) -> Counter[str]:
+    return Counter(node.op_type for node in onnx.load(artifact.model_path).graph.node)
+
+
+def spread(artifact: Artifact, images: "making.Images") -> float:
+    """How far the images' answers lie apart."""
+    with default_candidate(artifact).open() as runtime:
+        return float(np.ptp(runtime.predict(images), axis=0).max())
+
+
+def test_resnet(tmp_path: Path) -> None:
+    """Norms that do not follow a convolution stay norms; sums and shortcuts need no permutation."""
+    ancestor = keras_ancestor.write(tmp_path / "keras", 16, name="resnet", depth=14, width=8)
+    exported = export(ancestor)
+    for count in (1, 50):
+        assert largest_difference(ancestor, exported, making.images(count, 16, seed=1)) < 1e-4
+    assert spread(exported, making.images(50, 16, seed=1)) > 0.05
+    assert operations(exported) == {
+        "Cast": 1, "Transpose": 1, "BatchNormalization": 7, "Conv": 15, "Relu": 13, "Add": 6 + 1,
+        "GlobalAveragePool": 1, "Flatten": 1, "MatMul": 1, "Mul": 1, "Softmax": 1,
+    }  # fmt: skip
+
+
+def test_efficientnet(tmp_path: Path) -> None:
+    """Resized inside; the means of its 16 blocks are pooled where the convolutions work."""
+    ancestor = keras_ancestor.write(tmp_path / "keras", 20, name="efficientnet", weights="none", resolution=64)
+    exported = export(ancestor)
+    assert largest_difference(ancestor, exported, making.images(20, 20, seed=1)) < 1e-4
+    assert spread(exported, making.images(7, 20, seed=1)) > 0.05
+    found = operations(exported)
+    assert found.keys().isdisjoint({"ReduceMean", "Reshape", "Shape", "Slice", "Concat"})
+    assert (found["Transpose"], found["Resize"], found["GlobalAveragePool"], found["Conv"]) == (1, 1, 17, 81)
 
 
 def test_the_file_tells_nothing_of_this_machine(exported: Artifact) -> None:

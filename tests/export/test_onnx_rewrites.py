@@ -140,6 +140,59 @@ def test_a_shape_with_more_than_one_computed_length_stays() -> None:
     assert operations(made) == ["Shape", "Slice", "Concat", "Reshape"]
 
 
+def pooling(perm: list[int], axes: list[int], keepdims: int) -> Any:
+    return model(
+        [
+            node("Transpose", "x", "a", perm=perm),
+            node("ReduceMean", "a axes", "b", keepdims=keepdims),
+            node("Reshape", "b lengths", "y"),
+        ],
+        ["N", 3, 4, 5],
+        axes=np.array(axes),
+        lengths=np.array([-1, 3]),
+    )
+
+
+def test_a_mean_over_the_pixels_is_a_pooling() -> None:
+    made = pooling([0, 2, 3, 1], [1, 2], keepdims=0)
+    x = np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype(np.float32)
+    before = answers(made, x)
+    onnx_rewrites.pool_before_permuting(made.graph)
+    assert operations(made) == ["GlobalAveragePool", "Flatten", "Reshape"]
+    np.testing.assert_allclose(answers(made, x), before, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("perm", "axes", "keepdims"), [([0, 3, 2, 1], [1, 2], 0), ([0, 2, 3, 1], [1, 3], 0), ([0, 2, 3, 1], [1, 2], 1)]
+)
+def test_another_mean_stays(perm: list[int], axes: list[int], keepdims: int) -> None:
+    made = pooling(perm, axes, keepdims)
+    onnx_rewrites.pool_before_permuting(made.graph)
+    assert operations(made) == ["Transpose", "ReduceMean", "Reshape"]
+
+
+def test_a_reshape_to_what_was_there_goes() -> None:
+    """And one that undoes another, while one that others need stays."""
+    made = model(
+        [
+            node("Reshape", "x same", "a"),
+            node("Flatten", "a", "b"),
+            node("Reshape", "b same", "c"),
+            node("Add", "c c", "d"),
+            node("Reshape", "d other", "y"),
+        ],
+        ["N", 3, 1, 1],
+        same=np.array([-1, 3, 1, 1]),
+        other=np.array([-1, 3]),
+    )
+    x = np.random.default_rng(0).normal(size=(2, 3, 1, 1)).astype(np.float32)
+    before = answers(made, x)
+    onnx_rewrites.remove_idle_reshapes(made)
+    onnx_rewrites.remove_unused(made.graph)
+    assert operations(made) == ["Add", "Reshape"]
+    np.testing.assert_array_equal(answers(made, x), before)
+
+
 def test_names_and_free_batch() -> None:
     made = normalising([0, 3, 1, 2], SCALE)
     onnx_rewrites.name_contract(made.graph)

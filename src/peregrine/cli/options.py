@@ -30,6 +30,26 @@ Set = Annotated[
 MaxBad = Annotated[
     str, typer.Option("--max-bad", metavar="SHARE", help="Unreadable images tolerated in a folder, as 1% or 0.01.")
 ]
+Strategy = Annotated[
+    str | None,
+    typer.Option(
+        "--strategy",
+        metavar="auto|none|mirrored|multiworker",
+        help="How TensorFlow spreads the work over devices; the same as --set strategy.name=…",
+    ),
+]
+Gpus = Annotated[
+    int | None,
+    typer.Option("--num-gpus", min=1, max=99, metavar="N", help="Train on the first N GPUs: --devices gpu:N."),
+]
+Devices = Annotated[
+    str | None,
+    typer.Option(
+        "--devices",
+        metavar="KIND:N",
+        help="gpu:2 takes two GPUs, cpu:2 makes two devices of the CPU; as strategy.devices.",
+    ),
+]
 Runtime = Annotated[
     str | None, typer.Option("--runtime", metavar="NAME", help="Run the model by this runtime of `peregrine formats`.")
 ]

@@ -1,17 +1,22 @@
 """`peregrine train`."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peregrine import catalog
 from peregrine.cli import options, output
+from peregrine.cli.classic import strategy_changes
 from peregrine.cli.display import showing
 from peregrine.errors import UsageError
+
+if TYPE_CHECKING:
+    from peregrine.recipe import Recipe
 
 EXAMPLES = (
     "[bold]Examples[/bold]\n\n"
     "peregrine train --data cifar10 --recipe sprint-quick\n\n"
     "peregrine train --data photos/ --recipe cnn --set epochs=20 --run runs/photos\n\n"
+    "peregrine train --data photos/ --recipe cnn --strategy mirrored --num-gpus 2\n\n"
     "peregrine train --resume --run runs/photos"
 )
 
@@ -21,13 +26,17 @@ def command(
     recipe: options.Recipe = None,
     run: options.Run = None,
     settings: options.Set = None,
+    strategy: options.Strategy = None,
+    num_gpus: options.Gpus = None,
+    devices: options.Devices = None,
     resume: options.Resume = False,
     max_bad: options.MaxBad = "1%",
     json: options.Json = False,
 ) -> None:
     """Train one recipe: checkpoints, history and the trained model, in a run folder."""
+    changes = strategy_changes(strategy, num_gpus, devices) | parse_settings(settings)
     with showing():
-        request = training_request(data, recipe, run, parse_settings(settings), resume, max_bad)
+        request = training_request(data, recipe, run, changes, resume, max_bad)
         artifact = catalog.load("stage", "train")(**request)
     summary = read_summary(artifact.path.parent.parent)
     accuracy = output.percent(summary["validation_accuracy"])
@@ -38,14 +47,19 @@ def command(
 
 
 def training_request(
-    data: str | None, recipe: str | None, run: Path | None, changes: dict[str, Any], resume: bool, max_bad: str
+    data: str | None,
+    recipe: "str | Recipe | None",
+    run: Path | None,
+    changes: dict[str, Any],
+    resume: bool,
+    max_bad: str,
 ) -> dict[str, Any]:
     """The arguments of the stages `train` and `run`: the recipe read, the data loaded at the recipe's size.
 
     Raises:
         UsageError: a combination that means nothing.
     """
-    from peregrine.recipe import load_recipe
+    from peregrine.recipe import Recipe, load_recipe
     from peregrine.rundir import RunDirectory, check_free, newest_unfinished
 
     if resume:
@@ -61,7 +75,10 @@ def training_request(
         if run:
             check_free(run)
         source = data or "cifar10"
-        chosen = load_recipe(recipe or ("digits" if source == "digits" else "sprint-quick"), changes)
+        if isinstance(recipe, Recipe):
+            chosen = recipe.changed(changes)
+        else:
+            chosen = load_recipe(recipe or ("digits" if source == "digits" else "sprint-quick"), changes)
     size = None if chosen.input.size == "auto" else chosen.input.size
     share = 1.0 if resume else parse_share(max_bad)  # was decided when the run began
     splits = catalog.load("stage", "load")(source, size=size, resize=chosen.input.resize, max_bad=share)

@@ -31,7 +31,9 @@ def convert(source: Artifact, folder: Path) -> dict[str, Any]:
     graph.name = keras_model.name
     onnx_rewrites.permute_before_normalising(graph)
     onnx_rewrites.restore_batch_norms(graph)
+    onnx_rewrites.pool_before_permuting(graph)
     onnx_rewrites.fix_reshapes(model)
+    onnx_rewrites.remove_idle_reshapes(model)
     onnx_rewrites.name_contract(graph)
     onnx_rewrites.remove_unused(graph)
     onnx.checker.check_model(model, full_check=True)

@@ -1,7 +1,7 @@
 """Rewrites of an ONNX graph that keep every number and make it what runtimes are good at.
 
-What comes out of tf2onnx has the normalisation before the permutation to NCHW, batch norms as a product and a sum, and
-shapes computed at run time that are constants but for the batch.
+What comes out of tf2onnx has the normalisation before the permutation to NCHW, batch norms as a product and a sum,
+means over the pixels of NHWC, and reshapes to lengths that are constants but for the batch, or those already there.
 """
 
 from collections import defaultdict
@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-TO_NCHW = [0, 3, 1, 2]
+TO_NCHW, TO_NHWC = [0, 3, 1, 2], [0, 2, 3, 1]
 
 
 def permute_before_normalising(graph: Any) -> None:
@@ -88,6 +88,50 @@ def fix_reshapes(model: Any) -> None:
         node.input[1] = _add_constant(graph, f"{node.output[0]}/shape", np.concatenate(parts).astype(np.int64))
 
 
+def pool_before_permuting(graph: Any) -> None:
+    """Permute to NHWC, mean over the pixels → GlobalAveragePool, flatten.
+
+    The permutation moves all pixels. Runtimes pool in their own layout, and ONNX Runtime quantises this pooling alone.
+    """
+    consumers, constants = _consumers(graph), _constants(graph)
+    for permutation in list(graph.node):
+        mean = _only(consumers, permutation.output[0])
+        if permutation.op_type != "Transpose" or mean is None or mean.op_type != "ReduceMean":
+            continue
+        axes = constants[mean.input[1]].tolist() if len(mean.input) > 1 and mean.input[1] in constants else []
+        if _permutation(permutation) != TO_NHWC or sorted(axes) != [1, 2] or _keeps_axes(mean):
+            continue
+        pooled = f"{mean.output[0]}/pooled"
+        permutation.CopyFrom(helper.make_node("GlobalAveragePool", [permutation.input[0]], [pooled]))
+        mean.CopyFrom(helper.make_node("Flatten", [pooled], [mean.output[0]], axis=1))
+
+
+def remove_idle_reshapes(model: Any) -> None:
+    """A Reshape, after others or alone, to the shape that a value had before them → that value."""
+    graph = model.graph
+    inferred = onnx.shape_inference.infer_shapes(model).graph
+    shapes = {
+        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (*inferred.value_info, *inferred.input, *inferred.output)
+    }
+    producers = {name: node for node in graph.node for name in node.output}
+    same: dict[str, str] = {}
+    for node in graph.node:
+        node.input[:] = [same.get(name, name) for name in node.input]
+        source: Any = node
+        while source is not None and source.op_type in ("Reshape", "Flatten"):
+            before, after = shapes.get(source.input[0], []), shapes.get(node.output[0], [])
+            # All lengths but the first are known (0 is not), and so the first one is the same too.
+            if (
+                node.op_type == "Reshape"
+                and len(after) == len(before) > 1
+                and after[1:] == before[1:]
+                and all(after[1:])
+            ):
+                same[node.output[0]] = source.input[0]
+            source = producers.get(source.input[0])
+
+
 def name_contract(graph: Any) -> None:
     """Call the input `images`, the output `probabilities`, and the batch `N`."""
     names = {graph.input[0].name: "images", graph.output[0].name: "probabilities"}
@@ -140,6 +184,10 @@ def _per_channel(constant: npt.NDArray[Any] | None, axis: int) -> bool:
     channels_last = constant.ndim == 1
     channels_first = constant.ndim in (3, 4) and constant.shape[-2:] == (1, 1) and constant.shape[:-3] in ((), (1,))
     return channels_last if axis == -1 else channels_first
+
+
+def _keeps_axes(node: Any) -> bool:
+    return bool(next((attribute.i for attribute in node.attribute if attribute.name == "keepdims"), 1))
 
 
 def _permutation(node: Any) -> list[int]:

@@ -51,7 +51,12 @@ def benchmark(
 
 
 def benchmark_candidates(
-    run: RunDirectory, artifacts: Sequence[Artifact], test: Dataset, rounds: int = ROUNDS, record: bool = True
+    run: RunDirectory,
+    artifacts: Sequence[Artifact],
+    test: Dataset,
+    rounds: int = ROUNDS,
+    record: bool = True,
+    pictures: bool = True,
 ) -> dict[str, Any]:
     """`benchmark` with the data at hand and the run locked."""
     chosen = [candidate for artifact in artifacts for candidate in _sound_candidates(artifact)]
@@ -94,7 +99,7 @@ def benchmark_candidates(
     }
     if record:
         files.write_json(run.results / "benchmark.json", result)
-        if rows:
+        if rows and pictures:
             plots.benchmark(rows, run.results / "benchmark.png")
     return result
 

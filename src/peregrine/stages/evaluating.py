@@ -44,8 +44,10 @@ def evaluate(
     return evaluate_part(found, part, split, runtime, record=found.whole_run and data is None and split == "test")
 
 
-def evaluate_part(target: Target, part: Dataset, split: str, runtime: str | None, record: bool) -> dict[str, Any]:
-    """`evaluate` with the data at hand; `record` writes the results and pictures into the run."""
+def evaluate_part(
+    target: Target, part: Dataset, split: str, runtime: str | None, record: bool, pictures: bool = True
+) -> dict[str, Any]:
+    """`evaluate` with the data at hand; `record` writes the results into the run, and the pictures where wanted."""
     candidate = default_candidate(target.artifact, runtime)
     with candidate.open() as opened:
         probabilities = predict_all(opened, part, f"evaluate {candidate.key}")
@@ -63,9 +65,10 @@ def evaluate_part(target: Target, part: Dataset, split: str, runtime: str | None
         key: result[key] for key in ("candidate", "images", "accuracy", "accuracy_interval", "loss", "ece")
     })  # fmt: skip
     if record and target.run:
-        with progress.bar("plots", total=5, unit="picture") as advance:
-            files.write_json(target.run.results / "inference_results.json", result)
-            _draw(target.run, part, probabilities, result, advance)
+        files.write_json(target.run.results / "inference_results.json", result)
+        if pictures:
+            with progress.bar("plots", total=5, unit="picture") as advance:
+                _draw(target.run, part, probabilities, result, advance)
     return result
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from peregrine import files
+from peregrine import files, host
 from peregrine.dataset import Splits
 from peregrine.export.routes import reachable
 from peregrine.recipe import Recipe
@@ -15,19 +15,19 @@ from peregrine.stages.evaluating import evaluate_part
 from peregrine.stages.exporting import Export, export_and_prove, is_fp32, refuse_failed
 from peregrine.stages.reporting import report
 from peregrine.stages.target import Target
-from peregrine.stages.training import train
+from peregrine.stages.training import TRAINING, ancestor_of_run
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a run came to: its folder, and the content of its result files."""
+    """What a run came to: its folder, and the content of its result files; None where a part was skipped."""
 
     run: Path
     training: dict[str, Any]
-    evaluation: dict[str, Any]
+    evaluation: dict[str, Any] | None
     exports: list[Export]
-    benchmark: dict[str, Any]
-    report: Path
+    benchmark: dict[str, Any] | None
+    report: Path | None
 
 
 def run(
@@ -37,25 +37,47 @@ def run(
     run: str | Path | None = None,
     resume: bool = False,
     changes: Mapping[str, Any] | None = None,
+    skip_training: bool = False,
+    skip_inference: bool = False,
+    skip_visualization: bool = False,
 ) -> RunSummary:
-    """Everything from labelled images to a report; the arguments are those of `train`.
+    """Everything from labelled images to a report; the other arguments are those of `train`.
+
+    Of several workers, all train, and the first does the rest.
+
+    Args:
+        skip_training: take the model that the recipe's `load_model` names, as it is.
+        skip_inference: train only: no evaluation on test, no exports, no benchmark.
+        skip_visualization: neither pictures nor the report's page.
 
     Raises:
         CheckFailed: an fp32 export could not be built or predicts something else; everything else is done and reported
             first.
     """
-    ancestor = train(splits, recipe, run=run, resume=resume, changes=changes)
+    if host.rank():
+        skip_inference = skip_visualization = True
+    pictures = not skip_visualization
+    ancestor = ancestor_of_run(
+        splits, recipe, run=run, resume=resume, changes=changes, skip_training=skip_training, pictures=pictures
+    )
     directory = RunDirectory.open(ancestor.path.parent.parent)
-    target = Target(ancestor, directory, whole_run=True)
-    test = target.splits(splits).test
+    evaluation = benchmark = page = None
+    exports: list[Export] = []
     with directory.lock(), directory.verb("run"):
-        with directory.verb("evaluate", within="run"):
-            evaluation = evaluate_part(target, test, "test", None, record=True)
-        with directory.verb("export", within="run"):
-            exports = export_and_prove(target, test, reachable(ancestor.manifest.format))
-        with directory.verb("benchmark", within="run"):
-            rows = benchmark_candidates(directory, directory.artifacts(), test)
-        page = report(directory)
+        loaded = TRAINING in directory.read().get("skipped", [])
+        flags = {TRAINING: loaded, "inference": skip_inference, "visualization": skip_visualization}
+        directory.update(skipped=[name for name, skipped in flags.items() if skipped])
+        if not skip_inference:
+            target = Target(ancestor, directory, whole_run=True)
+            test = target.splits(splits).test
+            with directory.verb("evaluate", within="run"):
+                evaluation = evaluate_part(target, test, "test", None, record=True, pictures=pictures)
+            with directory.verb("export", within="run"):
+                exports = export_and_prove(target, test, reachable(ancestor.manifest.format))
+            with directory.verb("benchmark", within="run"):
+                benchmark = benchmark_candidates(directory, directory.artifacts(), test, pictures=pictures)
+        if not skip_visualization:
+            page = report(directory)
     refuse_failed([outcome for outcome in exports if is_fp32(outcome)])
     training = files.read_json(directory.results / "training_summary.json")
-    return RunSummary(directory.path, training, evaluation, exports, rows, page)
+    return RunSummary(directory.path, training, evaluation, exports, benchmark, page)

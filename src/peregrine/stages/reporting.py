@@ -73,6 +73,7 @@ def _content(run: RunDirectory) -> dict[str, Any]:
     return {
         "name": about.get("name", run.path.name),
         "about": about,
+        "skipped": about.get("skipped", []),
         "written": now(),
         "version": __version__,
         "training": training,

@@ -1,17 +1,19 @@
 """Train a recipe into a run: checkpoints, history, and the ancestor Artifact."""
 
+import atexit
 import logging
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from peregrine import catalog, files, metrics
+from peregrine import catalog, files, host, metrics
 from peregrine.artifact import ANCESTOR, Artifact, Golden, golden_images
 from peregrine.dataset import Splits
 from peregrine.engines.base import Engine, TrainedModel, TrainingJob, TrainingResult
 from peregrine.errors import CheckFailed, UsageError
-from peregrine.host import describe
 from peregrine.metrics import softmax
 from peregrine.recipe import Recipe, load_recipe, write_recipe
 from peregrine.rundir import RunDirectory, check_free, new_run_path
@@ -20,6 +22,7 @@ from peregrine.stages import plots
 from peregrine.stages.preparing import prepared
 
 logger = logging.getLogger("peregrine")
+TRAINING = "training"  # in `skipped` of run.json: the ancestor is a model that was loaded
 
 
 def train(
@@ -46,28 +49,71 @@ def train(
         TrainingDiverged: the loss became NaN.
         Interrupted: a signal stopped the training; a resume state is saved.
     """
+    return ancestor_of_run(splits, recipe, run=run, resume=resume, changes=changes)
+
+
+def ancestor_of_run(
+    splits: Splits,
+    recipe: Recipe | str | Path,
+    *,
+    run: str | Path | None = None,
+    resume: bool = False,
+    changes: Mapping[str, Any] | None = None,
+    skip_training: bool = False,
+    pictures: bool = True,
+) -> Artifact:
+    """`train`, and what only the whole way needs.
+
+    Args:
+        skip_training: the run's trained model is the one that the recipe's `load_model` names, as it is.
+        pictures: draw the history.
+    """
+    if resume and run is None:
+        raise UsageError("resume needs the run to go on with; give run=…")
+    if host.rank():
+        run = _folder_of_worker(Path(run) if resume and run else None)
     if resume:
-        if run is None:
-            raise UsageError("resume needs the run to go on with; give run=…")
+        assert run is not None
         directory = RunDirectory.open(run)
         with directory.lock():
-            return _train(directory, prepared(splits, directory.recipe()), resume=True)
+            return _train(directory, prepared(splits, directory.recipe()), resume=True, pictures=pictures)
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
     if changes:
         recipe = recipe.changed(changes)
+    if skip_training and not recipe.load_model:
+        raise UsageError("without training, a run needs a model to take; give --load-model PATH")
     path = Path(run) if run is not None else new_run_path(recipe.name)
     check_free(path)
     splits = prepared(splits, recipe)
     size = splits.train.image_size[0]
     recipe = _engine(recipe).resolve(recipe.changed({"input.size": size}), splits.train)
+    if recipe.load_model:
+        catalog.load("stage", "origin")(recipe.load_model).check(recipe, splits.class_names)
     data = _describe_data(splits, recipe)
     directory = RunDirectory.create_new(recipe, data) if run is None else RunDirectory.create(path, recipe, data)
     with directory.lock():
-        return _train(directory, splits, resume=False)
+        if skip_training:
+            directory.update(skipped=[TRAINING])
+        return _train(directory, splits, resume=False, pictures=pictures)
 
 
-def _train(run: RunDirectory, splits: Splits, resume: bool) -> Artifact:
+def _folder_of_worker(resumed: Path | None) -> Path:
+    """A private run for a worker that is not the first: of a distributed run, the first alone writes the real one.
+
+    Args:
+        resumed: the real run to go on with; this worker reads the states in it, and so it has to be on a shared disk.
+    """
+    private = Path(tempfile.mkdtemp(prefix=f"peregrine-worker-{host.rank()}-"))
+    atexit.register(shutil.rmtree, private, ignore_errors=True)
+    folder = private / "run"
+    if resumed:
+        shutil.copytree(RunDirectory.open(resumed).path, folder, ignore=shutil.ignore_patterns("artifacts", ".*"))
+        (folder / "artifacts").mkdir()
+    return folder
+
+
+def _train(run: RunDirectory, splits: Splits, resume: bool, pictures: bool) -> Artifact:
     recipe = run.recipe()
     fingerprint = splits.train.fingerprint
     if resume:
@@ -81,17 +127,59 @@ def _train(run: RunDirectory, splits: Splits, resume: bool) -> Artifact:
             logger.info("%s is trained already", run.path)
             return run.ancestor()
     engine = _engine(recipe)
+    if TRAINING in run.read().get("skipped", []):  # by the command that began the run
+        with run.verb("load"), log_file(run):
+            return _take(run, engine, splits)
     with run.verb("train"), log_file(run), stop_request() as stop:
         job = TrainingJob(recipe, splits.train, splits.validation, run, resume, stop)
         result = engine.train(job)
         write_recipe(result.recipe, run.recipe_path)
         model = engine.restore(result.recipe, result.checkpoint, len(splits.class_names))
         temperature = _temperature(model, splits, result.recipe)
-        files.write_json(run.results / "training_history.json", result.history)
-        judged_on = "test" if result.recipe.validation == "test" else "validation"
-        plots.training_history(result.history, result.best_epoch, run.results / "training_history.png", judged_on)
-        files.write_json(run.results / "training_summary.json", _summary(result, splits, model, temperature))
+        best = result.history[result.best_epoch - 1]
+        summary = _summary(result, splits, model, temperature, best["val_accuracy"], best["val_loss"])
+        _write_results(run, result.history, summary)
+        if pictures:
+            judged_on = "test" if result.recipe.validation == "test" else "validation"
+            picture = run.results / "training_history.png"
+            plots.training_history(result.history, result.best_epoch, picture, judged_on)
         return _write_ancestor(run, engine.format, model, result.recipe, splits, temperature)
+
+
+def _take(run: RunDirectory, engine: Engine, splits: Splits) -> Artifact:
+    """Make the model that the recipe's `load_model` names the run's ancestor, without a training step.
+
+    A checkpoint gets a temperature as after its training; an Artifact keeps its own.
+    """
+    recipe = run.recipe()
+    origin = catalog.load("stage", "origin")(recipe.load_model)
+    origin.check(recipe, splits.class_names)
+    origin.warn_of_other_split(recipe)
+    model = engine.restore(recipe, origin.file, len(splits.class_names))
+    temperature = origin.temperature or _temperature(model, splits, recipe)
+    accuracy = loss = None
+    if splits.validation is not None:
+        labels = splits.validation.labels
+        judged = metrics.evaluate(softmax(model.logits(splits.validation.images)), labels, splits.class_names)
+        accuracy, loss = judged["accuracy"], judged["loss"]
+    nothing = TrainingResult(
+        recipe=recipe,
+        precision="fp32",  # as every ancestor
+        training_seconds=0.0,
+        other_seconds={},
+        images=0,
+        history=[],
+        best_epoch=0,
+        checkpoint=origin.file,
+    )
+    _write_results(run, [], _summary(nothing, splits, model, temperature, accuracy, loss))
+    logger.info("took %s as it is, without training", origin.file)
+    return _write_ancestor(run, engine.format, model, recipe, splits, temperature)
+
+
+def _write_results(run: RunDirectory, history: list[dict[str, Any]], summary: dict[str, Any]) -> None:
+    files.write_json(run.results / "training_history.json", history)
+    files.write_json(run.results / "training_summary.json", summary)
 
 
 def _engine(recipe: Recipe) -> Engine:
@@ -120,14 +208,21 @@ def _temperature(model: TrainedModel, splits: Splits, recipe: Recipe) -> float:
     return metrics.fit_temperature(model.logits(splits.validation.images), splits.validation.labels)
 
 
-def _summary(result: TrainingResult, splits: Splits, model: TrainedModel, temperature: float) -> dict[str, Any]:
-    best = result.history[result.best_epoch - 1]
+def _summary(
+    result: TrainingResult,
+    splits: Splits,
+    model: TrainedModel,
+    temperature: float,
+    validation_accuracy: float | None,
+    validation_loss: float | None,
+) -> dict[str, Any]:
     return {
         "schema": 1,
         "engine": result.recipe.engine,
         "model": result.recipe.model.name,
         "recipe": result.recipe.name,
         "precision": result.precision,
+        "loaded_from": result.recipe.load_model or None,
         "training_seconds": result.training_seconds,
         **{f"{name}_seconds": seconds for name, seconds in result.other_seconds.items()},
         "epochs": len(result.history),
@@ -135,8 +230,8 @@ def _summary(result: TrainingResult, splits: Splits, model: TrainedModel, temper
         "best_epoch": result.best_epoch,
         "stopped_early": result.stopped_early,
         "validation": result.recipe.validation,
-        "validation_accuracy": best["val_accuracy"],
-        "validation_loss": best["val_loss"],
+        "validation_accuracy": validation_accuracy,
+        "validation_loss": validation_loss,
         "temperature": temperature,
         "parameters": model.parameters,
         "train_images": len(splits.train),
@@ -144,7 +239,7 @@ def _summary(result: TrainingResult, splits: Splits, model: TrainedModel, temper
         "image_size": splits.train.image_size[0],
         "class_names": list(splits.class_names),
         "seed": result.recipe.seed,
-        "host": describe(),
+        "host": host.describe(),
     }
 
 

@@ -10,14 +10,18 @@ import pytest
 
 pytest.importorskip("torch", reason="the extra torch is not installed")
 import torch
+from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util import tensor_util
 
 from peregrine import progress
 from peregrine.engines.base import TrainingJob
 from peregrine.engines.pytorch import optim, train
 from peregrine.engines.pytorch.engine import PyTorchEngine
+from peregrine.engines.pytorch.pipeline import Batches, Resident
 from peregrine.engines.pytorch.train import class_weights
-from peregrine.errors import MachineError, TrainingDiverged
+from peregrine.errors import Interrupted, MachineError, TrainingDiverged
+from small_runs import StopAt
 
 pytestmark = pytest.mark.torch
 MakeJob = Callable[..., TrainingJob]
@@ -57,10 +61,47 @@ def test_tensorboard_shows_every_epoch_and_the_recipe(job: MakeJob) -> None:
     assert b'name = "tiny"' in text.tensor_proto.string_val[0]
 
 
-def test_tensorboard_can_be_left_out(job: MakeJob) -> None:
-    job_ = job(changes={"callbacks.tensorboard": False, "epochs": 1})
+def edges(events: EventAccumulator, tag: str, step: int) -> tuple[float, float]:
+    """The smallest and the largest value in a histogram."""
+    (event,) = (event for event in events.Tensors(tag) if event.step == step)
+    buckets = tensor_util.make_ndarray(event.tensor_proto)
+    return buckets[0, 0], buckets[-1, 1]
+
+
+def test_histograms_are_of_the_last_weights_and_of_the_last_gradients(job: MakeJob) -> None:
+    """Plain gradient descent, looked at right before the last step of the first epoch and after it."""
+    plain = {"optimizer": {"name": "sgd", "momentum": 0.0}, "schedule": {"name": "constant"}, "epochs": 1}
+    with pytest.raises(Interrupted):
+        PyTorchEngine().train(job(changes=plain, stop=StopAt(3)))
+    job_ = job(resume=True)
+    before = load_file(job_.run.checkpoints / "resume/000000003/training.safetensors")["model.network.head.weight"]
     PyTorchEngine().train(job_)
+    after = load_file(job_.run.checkpoints / "latest_model.safetensors")["network.head.weight"]
+    events = EventAccumulator(str(job_.run.logs / "tensorboard")).Reload()
+    gradient = (before - after) / 0.1
+    assert edges(events, "weights/head.weight", 1) == pytest.approx((after.min().item(), after.max().item()))
+    assert edges(events, "gradients/head.weight", 1) == pytest.approx(
+        (gradient.min().item(), gradient.max().item()), rel=1e-3
+    )
+
+
+def test_tensorboard_shows_images_as_the_network_saw_them(job: MakeJob, shades) -> None:  # type: ignore[no-untyped-def]
+    """Smaller ones at first, as the recipe has it."""
+    batches = Batches(Resident.of(shades(), torch.device("cpu")), job().recipe)
+    plan = batches.plan(2)
+    expected, _ = batches.batch(plan, 2, 0)
+    shown = batches.shown(2, 5)
+    assert shown.dtype == np.uint8
+    np.testing.assert_array_equal(shown.transpose(0, 3, 1, 2), expected[:5].numpy())
+    assert batches.shown(0, 99).shape == (16, 10, 10, 3)
+
+
+def test_tensorboard_changes_no_bit_and_can_be_left_out(job: MakeJob) -> None:
+    shown = PyTorchEngine().train(job("shown"))
+    job_ = job("hidden", {"callbacks.tensorboard": False})
+    hidden = PyTorchEngine().train(job_)
     assert not (job_.run.logs / "tensorboard").exists()
+    assert hidden.checkpoint.read_bytes() == shown.checkpoint.read_bytes()
 
 
 def test_the_bar_moves_by_steps_and_shows_loss_and_accuracy(job: MakeJob) -> None:
@@ -90,7 +131,7 @@ def test_without_validation_the_last_epoch_is_kept(job: MakeJob) -> None:
 
 def test_training_ends_early_when_validation_gets_no_better(job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter([1.0, 0.5, 0.7, 0.6, 0.1])
-    monkeypatch.setattr(train, "judge", lambda classifier, data: (next(losses), 0.5))
+    monkeypatch.setattr(train, "judge", lambda classifier, data: (next(losses), 0.5, data.labels.numpy()))
     job_ = job(changes={"epochs": 9, "callbacks.early_stopping_patience": 2})
     result = PyTorchEngine().train(job_)
     assert result.stopped_early

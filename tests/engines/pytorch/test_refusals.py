@@ -23,6 +23,15 @@ pytestmark = pytest.mark.torch
         ({"augmentation.translate": 12}, r"augmentation\.translate is below the image size, 12 pixels; got 12"),
         ({"input.growth": [[0.5, 16]]}, r"input\.growth has sizes up to the images' own, 12 pixels; got 16"),
         ({"input.growth": [[0.5, 8], [0.5, 10]]}, r"input\.growth has stages .* rising until.* got 0\.5 after 0\.5"),
+        ({"augmentation.preset": "classic"}, r"rotation=20\.0; use --set augmentation\.preset='crop-flip'$"),
+        (
+            {"strategy.name": "mirrored"},
+            r"strategy\.name 'auto' or 'none'; got 'mirrored'; use --set strategy\.name=auto ",
+        ),
+        ({"strategy.name": "multiworker"}, r"got 'multiworker'; .* or the engine tensorflow$"),
+        ({"strategy.devices": "cpu:2"}, r"has strategy\.devices 'auto'; got 'cpu:2'"),
+        ({"load_model": "old.keras"}, r"has load_model ''; got 'old\.keras'; use --set load_model= or"),
+        ({"callbacks.checkpoint_format": "h5"}, r"has callbacks\.checkpoint_format 'auto' or 'safetensors'; got 'h5'"),
         ({"batch_size": 1}, r"batch_size is 2 or more in the engine pytorch"),
         ({"model.widhts": [8]}, r"\[model\]: unknown key 'widhts'; did you mean 'widths'\?"),
         ({"model.widths": []}, r"\[model\]: widths "),
@@ -35,6 +44,22 @@ def test_refused(
 ) -> None:
     with pytest.raises(RecipeError, match=message):
         PyTorchEngine().resolve(tiny({"input.size": 12, **changes}), shades())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"augmentation.preset": "none"},
+        {"augmentation.preset": "crop-flip"},
+        {"strategy.name": "none"},
+        {"callbacks.checkpoint_format": "safetensors"},
+    ],
+)
+def test_accepted(changes: dict[str, Any], tiny: Callable[..., Recipe], shades: Callable[..., Dataset]) -> None:
+    recipe = PyTorchEngine().resolve(tiny({"input.size": 12, **changes}), shades())
+    for key, value in changes.items():
+        table, _, last = key.partition(".")
+        assert getattr(getattr(recipe, table), last) == value
 
 
 def test_resolving_fills_in_the_options(tiny: Callable[..., Recipe], shades: Callable[..., Dataset]) -> None:

@@ -7,9 +7,11 @@ import numpy.typing as npt
 import pytest
 
 pytest.importorskip("peregrine.engines.tensorflow.library", reason="needs the extra tensorflow", exc_type=ImportError)
-from peregrine.augmentation import Augmentation
-from peregrine.engines.tensorflow import augment
+from peregrine.augmentation import PRESETS, Augmentation
+from peregrine.engines.tensorflow.affine import Maps, resample
+from peregrine.engines.tensorflow.augment import augment
 from peregrine.engines.tensorflow.library import tf
+from peregrine.engines.tensorflow.noise import COLUMNS, Noise
 
 pytestmark = pytest.mark.tensorflow
 
@@ -28,19 +30,23 @@ def smooth(count: int, size: int = 32) -> npt.NDArray[np.uint8]:
     return (127 + 120 * waves).astype(np.uint8)
 
 
-def noise(count: int, **columns: float) -> npt.NDArray[np.float32]:
+MEAN = [10.0, 20.0, 30.0]
+
+
+def noise(count: int, **columns: float) -> Noise:
     """The middle everywhere but in the named columns."""
-    found = np.full((count, augment.COLUMNS), 0.5, np.float32)
+    found = np.full((count, len(COLUMNS)), 0.5, np.float32)
     for name, value in columns.items():
-        found[:, getattr(augment, name)] = value
-    return found
+        found[:, COLUMNS.index(name.lower())] = value
+    return Noise(tf.constant(found), {})
 
 
 def augmented(
     images: npt.NDArray[np.uint8], settings: Augmentation, mirrored: Any = None, **columns: float
 ) -> npt.NDArray[np.float32]:
     sides = None if mirrored is None else tf.constant(mirrored)
-    result: npt.NDArray[np.float32] = augment.augment(images, noise(len(images), **columns), sides, settings).numpy()
+    changed = augment(tf.constant(images), noise(len(images), **columns), sides, settings, MEAN)
+    result: npt.NDArray[np.float32] = changed.numpy()
     assert result.dtype == np.float32
     return result
 
@@ -114,10 +120,76 @@ def test_agrees_with_keras_image_data_generator(changes: dict[str, float]) -> No
         np.testing.assert_allclose(result, theirs, atol=0.1)
 
 
+# In the order of passes over an image: it is read through the map, so what the map does last comes first.
+CHAIN: dict[str, tuple[dict[str, float], dict[str, float]]] = {
+    "rotation": ({"rotation": 30.0}, {"rotation": 0.9}),
+    "shift": ({"width_shift": 0.2, "height_shift": 0.2}, {"width": 0.83, "height": 0.13}),
+    "shear": ({"shear": 25.0}, {"shear": 0.2}),
+    "zoom": ({"zoom": 0.3}, {"zoom_y": 0.1, "zoom_x": 0.8}),
+}
+
+
+@pytest.mark.parametrize("fill", ["nearest", "reflect", "constant"])
+@pytest.mark.parametrize("names", [*([name, "shift"] for name in CHAIN), list(CHAIN)], ids="-".join)
+def test_one_resampling_is_what_the_chain_of_single_transforms_gives(fill: Any, names: list[str]) -> None:
+    """Each with a shift and a flip, and all of them; in the middle, where no pass has lost what lay outside."""
+    images = smooth(3, 64)
+    settings, columns = ({key: value for name in names for key, value in CHAIN[name][i].items()} for i in (0, 1))
+    together = augmented(images, Augmentation(**settings, fill=fill), [True] * 3, **columns)
+    chain = images
+    for name, (single, noises) in CHAIN.items():
+        if name in names:
+            chain = augmented(chain.round().astype(np.uint8), Augmentation(**single, fill=fill), **noises)
+    middle = np.s_[:, 24:-24, 24:-24]
+    np.testing.assert_allclose(together[middle], chain[:, :, ::-1][middle], atol=3 * len(names))
+    assert np.abs(together[middle] - images[middle]).max() > 50
+
+
 def test_one_batch_has_many_transforms() -> None:
     images = np.repeat(pixels(1), 50, axis=0)
-    random = tf.random.stateless_uniform([50, augment.COLUMNS], [1, 2])
-    result = augment.augment(images, random, None, EVERYTHING).numpy()
+    random = Noise.draw(50, 1, 2, EVERYTHING)
+    result = augment(tf.constant(images), random, None, EVERYTHING, MEAN).numpy()
     assert len(np.unique(result.reshape(50, -1), axis=0)) == 50
     assert result.min() >= 0
     assert result.max() <= 255.001
+
+
+def test_brightness_and_contrast_are_kerass() -> None:
+    """Keras' contrast layer has no clipping and its brightness layer has; both on one image at the ends of a range."""
+    images = smooth(2)
+    brighter = augmented(images, Augmentation(brightness=0.2), BRIGHTNESS=0.9)
+    np.testing.assert_allclose(brighter, np.clip(images + 0.16 * 255, 0, 255), atol=1e-3)
+    harder = augmented(images, Augmentation(contrast=0.5), CONTRAST=0.25)
+    theirs = tf.image.adjust_contrast(tf.constant(images, tf.float32), 0.75)
+    np.testing.assert_allclose(harder, np.clip(theirs, 0, 255), atol=1e-3)
+
+
+@pytest.mark.parametrize(("y", "x", "rows", "columns"), [(0.5, 0.5, (6, 10), (6, 10)), (0.0, 0.99, (0, 2), (14, 16))])
+def test_cutout_leaves_the_mean_colour_and_may_hang_over_the_border(
+    y: float, x: float, rows: tuple[int, int], columns: tuple[int, int]
+) -> None:
+    images = pixels(2)
+    expected = images.astype(np.float32)
+    expected[:, slice(*rows), slice(*columns)] = MEAN
+    np.testing.assert_array_equal(augmented(images, Augmentation(cutout=4), CUTOUT_Y=y, CUTOUT_X=x), expected)
+
+
+def test_presets_are_what_they_say() -> None:
+    classic = Augmentation(preset="classic")
+    assert (classic.rotation, classic.shear, classic.zoom, classic.fill) == (20, 0.2, 0.2, "nearest")
+    assert Augmentation(preset="classic", zoom=0.0).zoom == 0
+    assert Augmentation(preset="none") == Augmentation()
+    assert set(PRESETS) == {"none", "crop-flip", "gentle", "classic"}
+
+
+def test_far_outside_the_fill_is_what_it_says() -> None:
+    """Shifts of several widths: `reflect` folds as often as it takes."""
+    images = pixels(1)
+    one, zero = tf.ones([1]), tf.zeros([1])
+    read = Maps(one, zero, 40.0 * one, zero, one, -40.0 * one)
+    padded = np.pad(images, ((0, 0), (40, 40), (40, 40), (0, 0)), mode="symmetric")[:, :16, 80:96]
+    floats = tf.constant(images, tf.float32)
+    np.testing.assert_array_equal(resample(floats, read, "reflect"), padded)
+    np.testing.assert_array_equal(resample(floats, read, "constant"), np.zeros_like(images))
+    corner = np.broadcast_to(images[:, :1, -1:], images.shape)
+    np.testing.assert_array_equal(resample(floats, read, "nearest"), corner)

@@ -19,6 +19,7 @@ from peregrine.engines.tensorflow.engine import TensorFlowEngine
 from peregrine.engines.tensorflow.library import tf
 from peregrine.engines.tensorflow.steps import Steps, class_weights, cross_entropy
 from peregrine.errors import DamagedFile, Interrupted, MachineError, TrainingDiverged
+from peregrine.schedule import Cosine, Linear, OneCycle, Step
 
 pytestmark = pytest.mark.tensorflow
 STEPS = 6  # of an epoch
@@ -54,13 +55,13 @@ def test_several_steps_in_one_call_are_the_same_steps(
     calls = []
     one = Steps.train
 
-    def counted(self: Steps, order: Any, epoch: int, first: int, rates: Any) -> Any:
+    def counted(self: Steps, leg: Any, block: Any, epoch: int, first: int, rates: Any) -> Any:
         calls.append((epoch, first, len(rates)))
-        return one(self, order, epoch, first, rates)
+        return one(self, leg, block, epoch, first, rates)
 
     monkeypatch.setattr(Steps, "train", counted)
     assert_same(train_once(tmp_path / "run"), straight)
-    assert calls[1:] == [(0, 0, 1), (0, 1, 5), (1, 0, STEPS), (2, 0, STEPS)]  # after the one that compiles
+    assert calls[1:] == [(0, 0, 1), (0, 1, 5), (1, STEPS, STEPS), (2, 2 * STEPS, STEPS)]  # after the one that compiles
 
 
 # With one step a call: a look before each step and one after each epoch.
@@ -107,25 +108,51 @@ def test_the_bar_moves_by_steps_and_shows_loss_and_accuracy(tmp_path: Path) -> N
     assert "accuracy" in seen[-1][1]
 
 
-def test_a_schedule_moves_the_learning_rate_of_each_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("schedule", "expected_rates"),
+    [(Linear(), 12), (Cosine(warmup=0.25), 12), (Step(milestones=(0.5,)), 2), (OneCycle(), 12)],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_a_schedule_moves_the_learning_rate_of_each_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, schedule: Any, expected_rates: int
+) -> None:
     rates: list[float] = []
     one = Steps.train
 
-    def noted(self: Steps, order: Any, epoch: int, first: int, given: Any) -> Any:
+    def noted(self: Steps, leg: Any, block: Any, epoch: int, first: int, given: Any) -> Any:
         rates.extend(given.tolist())
-        return one(self, order, epoch, first, given)
+        return one(self, leg, block, epoch, first, given)
 
     monkeypatch.setattr(Steps, "train", noted)
-    result = train_once(tmp_path / "run", epochs=2, **{"schedule.name": "linear"})
-    assert rates[1:] == pytest.approx([0.01 * (1 - step / 12) for step in range(12)])
-    assert [row["learning_rate"] for row in result.history] == pytest.approx([0.01 * 7 / 12, 0.01 / 12])
+    result = train_once(tmp_path / "run", epochs=2, schedule=schedule.model_dump(mode="json"))
+    expected = [0.01 * schedule.factor(step, 12) for step in range(12)]
+    assert rates[1:] == pytest.approx(expected)
+    assert [row["learning_rate"] for row in result.history] == pytest.approx([expected[5], expected[11]])
+    assert len(set(expected)) == expected_rates
+
+
+def test_a_plateau_lowers_the_rate_of_the_epochs_after_it(tmp_path: Path) -> None:
+    """Validation labels that lie: the better the model, the worse its loss on them."""
+    data = small_runs.splits()
+    assert data.validation is not None
+    lying = replace(data.validation, labels=(data.validation.labels + 1) % len(small_runs.CLASSES))
+    settings = {"callbacks.plateau_patience": 1, "callbacks.plateau_factor": 0.1, "epochs": 4}
+    job = small_runs.job("tensorflow", tmp_path / "run", settings, data=replace(data, validation=lying))
+    rows = TensorFlowEngine().train(job).history
+    losses = [row["val_loss"] for row in rows]
+    expected, best = [0.01, 0.01], losses[0]
+    for loss in losses[1:3]:
+        expected.append(expected[-1] * (1 if loss < best else 0.1))
+        best = min(best, loss)
+    assert [row["learning_rate"] for row in rows] == pytest.approx(expected)
+    assert expected[-1] < 0.01
 
 
 def test_a_loss_that_is_no_number_names_the_very_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = Steps.train
 
-    def broken(self: Steps, order: Any, epoch: int, first: int, rates: Any) -> Any:
-        losses, correct = one(self, order, epoch, first, rates)
+    def broken(self: Steps, leg: Any, block: Any, epoch: int, first: int, rates: Any) -> Any:
+        losses, correct = one(self, leg, block, epoch, first, rates)
         losses = losses.copy()
         losses[np.arange(first, first + len(rates)) == 4] = np.nan
         return losses, correct
@@ -171,6 +198,19 @@ def test_bf16_trains_and_is_written_into_the_recipe(tmp_path: Path) -> None:
     assert accuracy == pytest.approx(result.history[result.best_epoch - 1]["val_accuracy"])
 
 
+def test_compiled_steps_are_the_same_steps(tmp_path: Path) -> None:
+    """Without what XLA draws other random numbers for. Whether they pay is only measured on a GPU."""
+    changes = {"augmentation": {}, "model.dropout": 0.0}
+    plain, compiled, auto = (
+        train_once(tmp_path / compile, compile=compile, **changes) for compile in ("off", "on", "auto")
+    )
+    for row, other in zip(compiled.history, plain.history, strict=True):
+        assert row["loss"] == pytest.approx(other["loss"], rel=1e-3)
+        assert row["val_loss"] == pytest.approx(other["val_loss"], rel=1e-3)
+    assert [result.recipe.compile for result in (plain, compiled)] == ["off", "on"]
+    assert auto.recipe.compile == "off" or tf.config.list_physical_devices("GPU")
+
+
 def test_auto_races_only_where_the_hardware_has_bf16(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -199,12 +239,13 @@ def test_bf16_has_to_be_clearly_faster(monkeypatch: pytest.MonkeyPatch, bf16_s: 
         def write(self, state: str) -> None:
             self.state = state
 
-        def train(self, order: object, epoch: int, first: int, rates: Any) -> None:
+        def train(self, leg: object, block: object, epoch: int, first: int, rates: Any) -> None:
             clock[0] += self.seconds * len(rates)
             self.state = "spoilt"
 
     contenders: Any = {"fp32": Timed(0.01), "bf16": Timed(bf16_s)}
-    assert precision.choose(contenders, np.arange(3, dtype=np.int32)) == chosen
+    nothing: Any = None
+    assert precision.choose(contenders, nothing, nothing, tf.distribute.get_strategy()) == chosen
     assert [contender.state for contender in contenders.values()] == ["fresh", "fresh"]
 
 
@@ -221,7 +262,7 @@ def test_balanced_weights_average_to_one_over_the_images() -> None:
 
 def test_smoothing_spreads_a_part_of_the_target() -> None:
     logits = tf.math.log(tf.constant([[0.7, 0.2, 0.1]]))
-    labels = tf.constant([0])
+    labels = tf.constant([[1.0, 0.0, 0.0]])
     assert cross_entropy(logits, labels, 0.0).numpy() == pytest.approx(-np.log(0.7), rel=1e-5)
     smooth = -(0.8 * np.log(0.7) + 0.1 * np.log(0.2) + 0.1 * np.log(0.1))
     assert cross_entropy(logits, labels, 0.3).numpy() == pytest.approx(smooth, rel=1e-5)

@@ -1,5 +1,7 @@
-"""The batches of an epoch: every image once, and all randomness a function of seed, epoch and step."""
+"""An epoch has every image once, all randomness is a function of seed, epoch and step; streamed is as resident."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,58 +9,120 @@ import pytest
 
 pytest.importorskip("peregrine.engines.tensorflow.library", reason="needs the extra tensorflow", exc_type=ImportError)
 import small_runs
+from peregrine.dataset import Dataset
+from peregrine.engines.tensorflow import pipeline
+from peregrine.engines.tensorflow.batches import Batches
+from peregrine.engines.tensorflow.engine import TensorFlowEngine
 from peregrine.engines.tensorflow.library import tf
-from peregrine.engines.tensorflow.pipeline import TrainingBatches
+from peregrine.engines.tensorflow.pipeline import Block, Resident, Streamed, order, source
 
 pytestmark = pytest.mark.tensorflow
+DATA = small_runs.patterns(50, 0)
+SIZE = 16
+ALONE = tf.distribute.get_strategy()
 
 
-def batches(changes: dict[str, Any] | None = None, count: int = 50) -> TrainingBatches:
-    settings = {"augmentation": {}, "batch_size": 16, **(changes or {})}
-    return TrainingBatches(small_runs.patterns(count, 0), small_runs.recipe("tensorflow", settings))
+def batches(changes: dict[str, Any] | None = None) -> Batches:
+    settings = {"augmentation": {}, "batch_size": SIZE, **(changes or {})}
+    return Batches(small_runs.recipe("tensorflow", settings), len(DATA), 4, [1.0, 2.0, 3.0])
 
 
-def epoch(made: TrainingBatches, number: int) -> tuple[Any, Any]:
-    order = made.order(number)
-    parts = [made.batch(tf.constant(order), number, step) for step in range(made.steps_per_epoch)]
-    images, labels = zip(*parts, strict=True)
-    return np.concatenate([part.numpy() for part in images]), np.concatenate([part.numpy() for part in labels])
+def batch(made: Batches, block: Block, epoch: int, step: int) -> tuple[Any, Any]:
+    places, ids = tf.constant(block.places), tf.constant(block.ids)
+    found = made.batch(block.images[0], block.labels[0], places, ids, tf.constant(epoch), tf.constant(step), 12)
+    return found[0].numpy(), found[1].numpy()
 
 
-def test_an_epoch_has_every_image_once_the_last_batch_smaller() -> None:
-    made = batches()
-    data = small_runs.patterns(50, 0)
-    assert made.steps_per_epoch == 4
-    images, labels = epoch(made, 0)
-    order = made.order(0)
-    assert sorted(order) == list(range(50))
-    np.testing.assert_array_equal(images, data.images[order])
-    np.testing.assert_array_equal(labels, data.labels[order])
-    assert not np.array_equal(order, made.order(1))
+def epoch(made: Batches, number: int) -> tuple[Any, Any]:
+    resident, visits = Resident(DATA, ALONE), order(50, 0, number)
+    parts = [batch(made, resident.block(visits, start, start + SIZE), number, start) for start in range(0, 50, SIZE)]
+    images, targets = zip(*parts, strict=True)
+    return np.concatenate(images), np.concatenate(targets)
+
+
+def test_an_epoch_has_every_image_once() -> None:
+    images, targets = epoch(batches(), 0)
+    visits = order(50, 0, 0)
+    assert sorted(visits) == list(range(50))
+    np.testing.assert_array_equal(images, DATA.images[visits])
+    np.testing.assert_array_equal(targets, np.eye(4)[DATA.labels[visits]])
+    assert not np.array_equal(visits, order(50, 0, 1))
+    assert not np.array_equal(visits, order(50, 1, 0))
 
 
 def test_a_batch_depends_on_seed_epoch_and_step_alone() -> None:
-    changes = {"augmentation": {"rotation": 30.0, "flip": "random", "translate": 2}}
+    changes = {"augmentation": {"rotation": 30.0, "flip": "random", "translate": 2, "mixup": 0.2}}
     first, second = batches(changes), batches(changes)
     tf.random.set_seed(1)
-    order = tf.constant(first.order(3))
-    at_once = first.batch(order, 3, 2)[0].numpy()
-    second.batch(order, 0, 0)
-    np.testing.assert_array_equal(at_once, second.batch(order, 3, 2)[0].numpy())
-    assert not np.array_equal(at_once, first.batch(order, 2, 2)[0].numpy())
-    assert not np.array_equal(at_once, batches({**changes, "seed": 1}).batch(order, 3, 2)[0].numpy())
+    block = Resident(DATA, ALONE).block(order(50, 0, 3), 16, 32)
+    at_once = batch(first, block, 3, 2)[0]
+    batch(second, block, 0, 0)
+    np.testing.assert_array_equal(at_once, batch(second, block, 3, 2)[0])
+    assert not np.array_equal(at_once, batch(first, block, 3, 3)[0])
+    assert not np.array_equal(at_once, batch(batches({**changes, "seed": 1}), block, 3, 2)[0])
 
 
 def test_alternating_flips_show_every_image_both_ways_in_two_epochs() -> None:
     made = batches({"augmentation": {"flip": "alternating"}})
-    data = small_runs.patterns(50, 0).images
     mirrored = []
     for number in range(3):
         images, _ = epoch(made, number)
-        images = images[np.argsort(made.order(number))]
-        flipped = (images == data[:, :, ::-1]).all((1, 2, 3))
-        np.testing.assert_array_equal(images[~flipped], data[~flipped])
+        images = images[np.argsort(order(50, 0, number))]
+        flipped = (images == DATA.images[:, :, ::-1]).all((1, 2, 3))
+        np.testing.assert_array_equal(images[~flipped], DATA.images[~flipped])
         mirrored.append(flipped)
     assert 10 < mirrored[0].sum() < 40
     np.testing.assert_array_equal(mirrored[1], ~mirrored[0])
     np.testing.assert_array_equal(mirrored[2], mirrored[0])
+
+
+# ---- streaming ------------------------------------------------------------------------------------------------------
+
+
+def test_streamed_blocks_hold_the_images_that_resident_ones_name() -> None:
+    streamed, resident, visits = Streamed(DATA, ALONE), Resident(DATA, ALONE), order(50, 0, 0)
+    for start, stop in ((0, 16), (16, 32), (32, 40), (40, 50), (8, 9)):  # foreseen, not foreseen, and back again
+        ours, theirs = streamed.block(visits, start, stop), resident.block(visits, start, stop)
+        np.testing.assert_array_equal(ours.ids, theirs.ids)
+        np.testing.assert_array_equal(
+            tf.gather(ours.images[0], ours.places), tf.gather(theirs.images[0], theirs.places)
+        )
+        np.testing.assert_array_equal(
+            tf.gather(ours.labels[0], ours.places), tf.gather(theirs.labels[0], theirs.places)
+        )
+
+
+def test_the_next_block_is_read_while_this_one_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    once = Streamed._read
+
+    def counted(self: Streamed, ids: Any) -> Any:
+        read.append(len(ids))
+        return once(self, ids)
+
+    monkeypatch.setattr(Streamed, "_read", counted)
+    streamed, visits = Streamed(DATA, ALONE), order(50, 0, 0)
+    for start in range(0, 50, 10):
+        streamed.block(visits, start, start + 10)
+    assert read == [10] * 5
+
+
+def test_the_memory_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(source(DATA, ALONE), Resident)
+    monkeypatch.setenv("PEREGRINE_RESIDENT_GIB", "0.00001")
+    assert isinstance(source(DATA, ALONE), Streamed)
+
+
+def test_a_streamed_run_is_the_resident_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a memory map on disk."""
+    data = small_runs.splits()
+    np.save(tmp_path / "images.npy", data.train.images)
+    mapped: Dataset = replace(data.train, images=np.load(tmp_path / "images.npy", mmap_mode="r"))
+    made: list[Any] = []
+    for name, gibibytes in (("resident", "1"), ("streamed", "0")):
+        monkeypatch.setenv("PEREGRINE_RESIDENT_GIB", gibibytes)
+        job = small_runs.job("tensorflow", tmp_path / name, {"epochs": 3}, data=replace(data, train=mapped))
+        made.append(TensorFlowEngine().train(job).history)
+    assert [row["loss"] for row in made[0]] == [row["loss"] for row in made[1]]
+    assert [row["val_loss"] for row in made[0]] == [row["val_loss"] for row in made[1]]
+    assert pipeline.host.resident_bytes() == 0

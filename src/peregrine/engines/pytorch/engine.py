@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from peregrine.augmentation import Augmentation
+from peregrine.augmentation import PRESETS, Augmentation
 from peregrine.dataset import Dataset, Images
 from peregrine.engines.base import TrainedModel, TrainingJob, TrainingResult
 from peregrine.engines.pytorch import train
@@ -43,6 +43,7 @@ class PyTorchEngine:
             DataError: the images do not vary.
         """
         size = train.image_size[0]
+        _check_unbuilt(recipe)
         _check_augmentation(recipe.augmentation, size)
         _check_growth(recipe, size)
         if recipe.batch_size < 2:
@@ -103,13 +104,31 @@ class RestoredModel:
         save_weights(self._classifier, folder / FORMATS[PyTorchEngine.format].file)
 
 
+def _check_unbuilt(recipe: Recipe) -> None:
+    """Keys of every recipe that ask for what only the other engine has."""
+    callbacks, strategy = recipe.callbacks, recipe.strategy
+    for key, value, built in (
+        ("compile", recipe.compile, ("auto", "off")),
+        ("strategy.name", strategy.name, ("auto", "none")),
+        ("strategy.devices", strategy.devices, ("auto",)),
+        ("load_model", recipe.load_model, ("",)),
+        ("callbacks.checkpoint_format", callbacks.checkpoint_format, ("auto", "safetensors")),
+    ):
+        if value not in built:
+            raise RecipeError(
+                f"the engine pytorch has {key} {' or '.join(map(repr, built))}; got {value!r}; "
+                f"use --set {key}={built[0]} or the engine tensorflow"
+            )
+
+
 def _check_augmentation(wanted: Augmentation, size: int) -> None:
     for key, field in Augmentation.model_fields.items():
         value = getattr(wanted, key)
-        if key not in AUGMENTATIONS and value != field.default:
+        if key not in {"preset", *AUGMENTATIONS} and value != field.default:
+            way_out = "preset='crop-flip'" if key in PRESETS[wanted.preset] else f"{key}={field.default!r}"
             raise RecipeError(
                 f"the engine pytorch augments with {' and '.join(sorted(AUGMENTATIONS))} alone; "
-                f"got augmentation.{key}={value!r}; use --set augmentation.{key}={field.default!r}"
+                f"got augmentation.{key}={value!r}; use --set augmentation.{way_out}"
             )
     if wanted.translate >= size:
         raise RecipeError(f"augmentation.translate is below the image size, {size} pixels; got {wanted.translate}")

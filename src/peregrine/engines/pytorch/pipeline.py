@@ -66,9 +66,20 @@ class Batches:
         Returns:
             float32 `(B, 3, S, S)` in 0..255, channels last, at the size that is due; and int64 labels `(B,)`.
         """
-        places = slice(step * self.size, (step + 1) * self.size)
-        images, which = augment.cut(self._data.images, plan, places)
-        return augment.to_network(images, self._image_size(epoch * self.per_epoch + step)), self._data.labels[which]
+        images, which = self._cut(plan, epoch, step, self.size)
+        return images, self._data.labels[which]
+
+    def shown(self, epoch: int, count: int) -> Images:
+        """The first images of an epoch as the network sees them, `count` at most: uint8 `(N, S, S, 3)`."""
+        images, _ = self._cut(self.plan(epoch), epoch, 0, min(count, self.size))
+        shown: Images = images.permute(0, 2, 3, 1).round().to(torch.uint8).cpu().numpy()
+        return shown
+
+    def _cut(self, plan: augment.EpochPlan, epoch: int, step: int, count: int) -> tuple[Tensor, Tensor]:
+        """The first `count` images of a batch, and which they are."""
+        first = step * self.size
+        images, which = augment.cut(self._data.images, plan, slice(first, first + count))
+        return augment.to_network(images, self._image_size(epoch * self.per_epoch + step)), which
 
     def _image_size(self, done: int) -> int:
         size = self._recipe.input.size

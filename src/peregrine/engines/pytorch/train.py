@@ -1,17 +1,17 @@
 """The training loop. A step depends on the state and on (seed, epoch, step), and on nothing else."""
 
-import contextlib
 import logging
 import time
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
+from torch import Tensor, nn
 
 from peregrine import progress
-from peregrine.dataset import Dataset
-from peregrine.engines import resume
+from peregrine.dataset import Dataset, Labels
+from peregrine.engines import board, resume
 from peregrine.engines.base import TrainingJob, TrainingResult
 from peregrine.engines.events import EventWriter
 from peregrine.engines.history import EpochRow, History, check_loss
@@ -71,6 +71,7 @@ class _Loop:
         self._saved_at = -1 if saved is None else self.steps_done
         self._saved_time = self._looked_time = time.monotonic()
         self._looked = self.state.step
+        self._gradients: dict[str, npt.NDArray[np.float32]] = {}  # of the newest finished epoch's last step
         self._watch.book("preparation", self.state.seconds)
 
     @property
@@ -82,7 +83,11 @@ class _Loop:
         """Train the epochs that are left."""
         state = self.state
         self._save()
-        with self._events() as events, progress.bar("train", self.batches.total, "step") as advance:
+        first_epoch = state.epoch + 1 if self.steps_done else 0
+        with (
+            board.open_events(self._job, first_epoch) as events,
+            progress.bar("train", self.batches.total, "step") as advance,
+        ):
             advance(self.steps_done)
             while state.epoch < self._recipe.epochs and not state.history.should_stop:
                 self._steps(advance)
@@ -120,6 +125,8 @@ class _Loop:
         losses = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing, reduction="none")
         loss = (losses * self._class_weights[labels]).mean()
         torch.autograd.backward(loss)
+        if state.step + 1 == self.batches.per_epoch and board.wants_histograms(self._job):
+            self._gradients = gradients(network)  # copies: some optimisers write into them
         for optimizer in state.optimizers:
             optimizer.step()
             optimizer.zero_grad()
@@ -158,7 +165,9 @@ class _Loop:
     def _end_epoch(self, events: EventWriter | None) -> None:
         """Judge the finished epoch and write everything that is written once an epoch."""
         state = self.state
-        val_loss, val_accuracy = judge(state.classifier, self._validation) if self._validation else (None, None)
+        val_loss = val_accuracy = predicted = None
+        if self._validation:
+            val_loss, val_accuracy, predicted = judge(state.classifier, self._validation)
         self._watch.book("validation", state.seconds)
         loss, accuracy = self._means()
         seconds = state.seconds["training"] - state.epoch_seconds
@@ -180,9 +189,21 @@ class _Loop:
         save_weights(state.classifier, self._folder / LATEST)
         state.history.write_csv(self._job.run.logs / state.log)
         if events is not None:
-            events.scalars(row.scalars(), row.epoch)
+            self._show(events, row, predicted)
         logger.info("%s", row)
         self._save()
+
+    def _show(self, events: EventWriter, row: EpochRow, predicted: Labels | None) -> None:
+        """Write the finished epoch's events."""
+        board.write_epoch(
+            events,
+            self._job,
+            row,
+            images=self.batches.shown(row.epoch - 1, board.SHOWN_IMAGES),
+            predicted=predicted,
+            weights=weights(self.state.classifier.network) if board.wants_histograms(self._job) else {},
+            gradients=self._gradients,
+        )
 
     def _leave_if_asked(self, advance: Advance) -> None:
         """Save and leave when the run was asked to stop.
@@ -207,14 +228,6 @@ class _Loop:
             save_state(self.state, self._folder, self.steps_done)
         self._saved_at, self._saved_time = self.steps_done, time.monotonic()
         self._watch.book("saving", self.state.seconds)
-
-    def _events(self) -> contextlib.AbstractContextManager[EventWriter | None]:
-        if not self._recipe.callbacks.tensorboard:
-            return contextlib.nullcontext()
-        first_epoch = self.state.epoch + 1 if self.steps_done else 0
-        writer = EventWriter(self._job.run.logs / "tensorboard", first_epoch)
-        writer.text("recipe", f"```toml\n{self._recipe.to_toml()}```")
-        return writer
 
 
 def _begin(job: TrainingJob, batches: Batches, device: torch.device) -> State:
@@ -269,17 +282,33 @@ def class_weights(train: Dataset, recipe: Recipe) -> Tensor:
 
 
 @torch.inference_mode()
-def judge(classifier: Classifier, data: Resident) -> tuple[float, float]:
-    """Mean cross-entropy and accuracy in float32 and eval mode, without smoothing, weights or augmentation."""
+def judge(classifier: Classifier, data: Resident) -> tuple[float, float, Labels]:
+    """Mean cross-entropy, accuracy and the predicted classes, int64 `(N,)`.
+
+    In float32 and eval mode, without smoothing, weights or augmentation.
+    """
     classifier.eval()
-    losses, hits = torch.zeros(2, dtype=torch.float64, device=data.labels.device)
+    loss, hits = torch.zeros(2, dtype=torch.float64, device=data.labels.device)
+    predicted = []
     for images, labels in zip(
         torch.split(data.images, JUDGED_BATCH), torch.split(data.labels, JUDGED_BATCH), strict=True
     ):
         logits = classifier.logits(images)
-        losses += F.cross_entropy(logits, labels, reduction="sum")
-        hits += (logits.argmax(1) == labels).sum()
-    return float(losses) / len(data), float(hits) / len(data)
+        loss += F.cross_entropy(logits, labels, reduction="sum")
+        predicted.append(logits.argmax(1))
+        hits += (predicted[-1] == labels).sum()
+    return float(loss) / len(data), float(hits) / len(data), torch.cat(predicted).cpu().numpy()
+
+
+def weights(network: nn.Module) -> dict[str, npt.NDArray[np.float32]]:
+    """Every trained weight by its name; on the CPU it is the weight's own memory."""
+    return {name: weight.detach().cpu().numpy() for name, weight in network.named_parameters() if weight.requires_grad}
+
+
+def gradients(network: nn.Module) -> dict[str, npt.NDArray[np.float32]]:
+    """A copy of every weight's gradient, by the weight's name."""
+    found = ((name, weight.grad) for name, weight in network.named_parameters())
+    return {name: gradient.to("cpu", copy=True).numpy() for name, gradient in found if gradient is not None}
 
 
 class _Stopwatch:

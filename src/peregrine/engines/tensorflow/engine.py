@@ -10,6 +10,7 @@ from peregrine.dataset import Dataset, Images
 from peregrine.engines.base import TrainedModel, TrainingJob, TrainingResult
 from peregrine.engines.tensorflow import network, train
 from peregrine.engines.tensorflow.checkpoint import fitting, load_model, save_model
+from peregrine.engines.tensorflow.steps import sample
 from peregrine.errors import RecipeError
 from peregrine.formats import FORMATS
 from peregrine.recipe import Recipe
@@ -28,27 +29,32 @@ class TensorFlowEngine:
         Raises:
             RecipeError: a key asks for something that the engine, the network or the data cannot do.
         """
-        if recipe.optimizer.name != "adam":
+        if recipe.optimizer.name == "sgd" and recipe.optimizer.weight_decay:
             raise RecipeError(
-                f"optimizer.name is adam in the engine tensorflow; got {recipe.optimizer.name}; "
-                "use --set 'optimizer={name=\"adam\"}'"
+                "optimizer.weight_decay of sgd is not in the engine tensorflow, where networks have l2; "
+                f"got {recipe.optimizer.weight_decay}; use --set optimizer.weight_decay=0"
             )
-        if recipe.input.growth:
+        if recipe.callbacks.checkpoint_format == "safetensors":
+            raise RecipeError("callbacks.checkpoint_format of the engine tensorflow is keras or h5; got safetensors")
+        if recipe.input.growth and not network.takes_any_size(recipe):
             raise RecipeError(
-                f"input.growth is not in the engine tensorflow; got {len(recipe.input.growth)} stages; "
+                f"input.growth needs a network for images of any size; {recipe.model.name} is not one; "
                 "use --set input.growth=[]"
             )
         side, smallest = train.image_size[0], network.smallest_input(recipe)
-        if side < smallest:
-            raise RecipeError(
-                f"the model {recipe.model.name} takes images of {smallest} pixels or more; got {side}; "
-                f"use --set input.size={smallest}"
-            )
+        for size in (side, *(small for _, small in recipe.input.growth)):
+            if size < smallest:
+                raise RecipeError(
+                    f"the model {recipe.model.name} takes images of {smallest} pixels or more; got {size}; "
+                    f"use --set input.size={smallest}"
+                )
+            if size > side:
+                raise RecipeError(f"input.growth is up to the image size, {side} pixels; got {size}")
         if recipe.augmentation.translate >= side:
             raise RecipeError(
                 f"augmentation.translate is below the image size, {side} pixels; got {recipe.augmentation.translate}"
             )
-        chosen = {"name": recipe.model.name, **network.options(recipe).model_dump(mode="json")}
+        chosen = {"name": recipe.model.name, **network.resolved(recipe, sample(train.images)).model_dump(mode="json")}
         return recipe.changed({"input.size": side, "model": chosen})
 
     def train(self, job: TrainingJob) -> TrainingResult:

@@ -8,8 +8,9 @@ from typing import Any
 
 from peregrine import catalog
 from peregrine.dataset import Images, channel_statistics
-from peregrine.engines.tensorflow import norms
+from peregrine.engines.tensorflow.fusing import fuse
 from peregrine.engines.tensorflow.library import keras, tf
+from peregrine.engines.tensorflow.models.base import ALWAYS, Phase
 from peregrine.recipe import Recipe
 from peregrine.validation import validate
 
@@ -29,6 +30,11 @@ class Normalisation:
         means, deviations = channel_statistics(images)
         scale = [1 / deviation if deviation > 0 else 1.0 for deviation in deviations]
         return cls(scale, [-mean * factor for mean, factor in zip(means, scale, strict=True)])
+
+    @classmethod
+    def none(cls) -> "Normalisation":
+        """For networks that want pixels."""
+        return cls([1.0] * 3, [0.0] * 3)
 
     @classmethod
     def from_model(cls, model: Any) -> "Normalisation":
@@ -52,23 +58,63 @@ def smallest_input(recipe: Recipe) -> int:
     return side
 
 
+def takes_any_size(recipe: Recipe) -> bool:
+    """Whether the recipe's model takes images of any size, and so can train on smaller ones first."""
+    return getattr(_module(recipe), "ANY_SIZE", False)
+
+
+def resolved(recipe: Recipe, sample: Images) -> Any:
+    """The checked `Options` of the recipe's model, with what `auto` comes to.
+
+    Args:
+        sample: some training images, uint8 `(n, H, W, 3)`.
+
+    Raises:
+        RecipeError: an option cannot be had with these images.
+    """
+    found = options(recipe)
+    resolve = getattr(_module(recipe), "resolve", None)
+    return resolve(found, sample) if resolve else found
+
+
+def phases(recipe: Recipe) -> tuple[Phase, ...]:
+    """What of the recipe's model learns when."""
+    tell = getattr(_module(recipe), "phases", None)
+    return tell(options(recipe)) if tell else ALWAYS
+
+
+def normalisation(recipe: Recipe, images: Images) -> Normalisation:
+    """What the recipe's model wants done to pixels before it sees them."""
+    return Normalisation.none() if getattr(_module(recipe), "TAKES_PIXELS", False) else Normalisation.of(images)
+
+
 def plain(recipe: Recipe, class_count: int, normalisation: Normalisation) -> Any:
     """The model of the checkpoints, in float32: pixels 0..255 `(N, H, W, 3)` to logits `(N, C)`.
 
     The recipe's seed decides the first weights.
     """
     with _building(recipe.seed, _POLICIES["fp32"]):
-        return _model(recipe, class_count, normalisation)
+        return _model(recipe, class_count, normalisation, recipe.input.size)
 
 
-def trainable(recipe: Recipe, class_count: int, normalisation: Normalisation, precision: str) -> Any:
-    """The same model for the steps: its inner layers in `precision`, its batch norms fused.
+def trainable(
+    recipe: Recipe, class_count: int, normalisation: Normalisation, precision: str, sample: Images | None = None
+) -> Any:
+    """The same model for the steps: its inner layers in `precision`, its norms and activations fused.
 
     The recipe's seed decides the dropout too, the same in every precision.
+
+    Args:
+        sample: some training images, uint8 `(n, H, W, 3)`, for networks that take something from them; None where the
+            weights come from elsewhere.
     """
+    side = None if recipe.input.growth else recipe.input.size
     with _building(recipe.seed, _POLICIES[precision]):
-        model = _model(recipe, class_count, normalisation)
-        fused = norms.fuse(model)
+        model = _model(recipe, class_count, normalisation, side)
+        fused = fuse(model)
+    fit = getattr(_module(recipe), "fit", None)
+    if fit and sample is not None:
+        fit(options(recipe), model, sample)
     copy_weights(model, fused)
     return fused
 
@@ -79,7 +125,7 @@ def deployable(recipe: Recipe, class_count: int, trained: Any, temperature: floa
     The layer `logits` gives what is divided by the temperature.
     """
     with _building(recipe.seed, _POLICIES["fp32"]):
-        images = keras.Input(_shape(recipe), dtype="uint8", name="images")
+        images = keras.Input(_shape(recipe.input.size), dtype="uint8", name="images")
         logits = _logits(recipe, images, class_count, Normalisation.from_model(trained))
         tempered = keras.layers.Rescaling(1 / temperature, name="temperature")(logits)
         probabilities = keras.layers.Softmax(name="probabilities")(tempered)
@@ -101,8 +147,8 @@ def compiled(deployed: Any, layer: str) -> Any:
     return tf.function(lambda images: part(images, training=False), input_signature=signature)
 
 
-def _model(recipe: Recipe, class_count: int, normalisation: Normalisation) -> Any:
-    images = keras.Input(_shape(recipe), dtype="float32", name="images")
+def _model(recipe: Recipe, class_count: int, normalisation: Normalisation, side: int | str | None) -> Any:
+    images = keras.Input(_shape(side), dtype="float32", name="images")
     return keras.Model(images, _logits(recipe, images, class_count, normalisation), name=recipe.model.name)
 
 
@@ -129,9 +175,9 @@ def _building(seed: int, policy: str) -> Iterator[None]:
         random.setstate(state)
 
 
-def _shape(recipe: Recipe) -> tuple[int, int, int]:
-    assert recipe.input.size != "auto"  # `resolve` has filled it in
-    return recipe.input.size, recipe.input.size, 3
+def _shape(side: int | str | None) -> tuple[int | None, int | None, int]:
+    assert not isinstance(side, str)  # `resolve` has filled it in
+    return side, side, 3
 
 
 def _module(recipe: Recipe) -> Any:

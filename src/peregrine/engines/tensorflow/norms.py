@@ -9,37 +9,51 @@ from typing import Any
 
 from peregrine.engines.tensorflow.library import keras, tf
 
-SMALLEST_EPSILON = 1.001e-5  # that the operation takes
+SMALLEST_EPSILON = 1e-5  # that the operation takes on every device
 
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]  # Keras has no types
-    """Keras' layer, with the same weights and numbers; only for training, never for saving."""
+    """Keras' layer, with the same weights and numbers; only for training, never for saving.
+
+    With several replicas the statistics are those of the whole batch, so that its size means the same for every
+    strategy.
+    """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Normalise; falls back on Keras wherever the operation does something else."""
+        """Normalise; falls back on Keras wherever there is nothing to gain."""
         last = self.axis in (-1, len(inputs.shape) - 1)
-        fits = len(inputs.shape) == 4 and last and self.center and self.scale and self.epsilon >= SMALLEST_EPSILON
-        if not (training and self.trainable and fits and mask is None):
+        if not (training and self.trainable and last and mask is None):
             return super().call(inputs, training=training, mask=mask)
-        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-            inputs, self.gamma, self.beta, epsilon=self.epsilon, is_training=True
-        )
-        # The operation gives the unbiased variance, Keras keeps the biased one.
-        count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:-1]), tf.float32)
-        variance *= (count - 1) / count
+        gamma = self.gamma if self.scale else tf.ones([inputs.shape[-1]])
+        beta = self.beta if self.center else tf.zeros([inputs.shape[-1]])
+        if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+            outputs, mean, variance = self._over_replicas(inputs, gamma, beta)
+        elif len(inputs.shape) == 4 and self.epsilon >= SMALLEST_EPSILON:
+            outputs, mean, variance = self._in_one_operation(inputs, gamma, beta)
+        else:
+            return super().call(inputs, training=training, mask=mask)
         self.moving_mean.assign(self.moving_mean * self.momentum + mean * (1 - self.momentum))
         self.moving_variance.assign(self.moving_variance * self.momentum + variance * (1 - self.momentum))
         return outputs
 
+    def _in_one_operation(self, inputs: Any, gamma: Any, beta: Any) -> tuple[Any, Any, Any]:
+        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=inputs, scale=gamma, offset=beta, mean=[], variance=[], epsilon=self.epsilon, is_training=True
+        )
+        # The operation gives the unbiased variance, Keras keeps the biased one.
+        count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:-1]), tf.float32)
+        return outputs, mean, variance * (count - 1) / count
 
-def fuse(model: Any) -> Any:
-    """A copy of a model, with fresh weights, whose batch norms are fused."""
-
-    def copy(layer: Any) -> Any:
-        kind = FusedBatchNormalization if type(layer) is keras.layers.BatchNormalization else type(layer)
-        return kind.from_config(layer.get_config())
-
-    return keras.models.clone_model(model, clone_function=copy)
+    def _over_replicas(self, inputs: Any, gamma: Any, beta: Any) -> tuple[Any, Any, Any]:
+        values, axes = tf.cast(inputs, tf.float32), list(range(len(inputs.shape) - 1))
+        everywhere = tf.distribute.get_replica_context().all_reduce
+        count = tf.cast(tf.reduce_prod(tf.shape(values)[:-1]), tf.float32)
+        total, count = everywhere("SUM", [tf.reduce_sum(values, axes), count])
+        mean = total / count
+        # In a second pass: the mean of squares minus the square of the mean loses digits.
+        variance = everywhere("SUM", tf.reduce_sum((values - mean) ** 2, axes)) / count
+        outputs = tf.nn.batch_normalization(values, mean, variance, beta, gamma, self.epsilon)
+        return tf.cast(outputs, inputs.dtype), mean, variance
 
 
 def start_statistics(model: Any, step: Callable[[], object]) -> None:
@@ -51,7 +65,9 @@ def start_statistics(model: Any, step: Callable[[], object]) -> None:
     Args:
         step: trains on the first batch once, with learning rate 0.
     """
-    fresh = [layer for layer in model.layers if isinstance(layer, FusedBatchNormalization) and _is_fresh(layer)]
+    fresh = [
+        layer for layer in model._flatten_layers() if isinstance(layer, FusedBatchNormalization) and _is_fresh(layer)
+    ]
     step()
     for layer in fresh:  # now momentum * start + (1 - momentum) * batch
         seen = 1 - layer.momentum

@@ -1,81 +1,98 @@
-"""Batches of a resident data set: uint8 on the device, gathered and augmented in the graph.
+"""The training data on its way into the steps: resident on the devices, or streamed block by block.
 
 The order of the images and every random change is a function of (seed, epoch, step) alone, so a run can go on at any
-step as if it had never stopped.
+step as if it had never stopped, and a streamed run is the resident run.
 """
 
-from typing import Any
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from peregrine import host
 from peregrine.dataset import Dataset
-from peregrine.engines.tensorflow import augment
+from peregrine.engines.tensorflow import strategy
 from peregrine.engines.tensorflow.library import tf
-from peregrine.recipe import Recipe
 
-_COINS = -1  # the step whose noise decides which side of each image `alternating` starts with
+
+@dataclass(frozen=True)
+class Block:
+    """Images at hand, and which of them the next steps see.
+
+    Attributes:
+        images: uint8 `(M, H, W, 3)`, on each replica's device.
+        labels: int32 `(M,)`.
+        places: int32 `(n,)`, the rows of `images` in the order of the steps.
+        ids: int32 `(n,)`, the same images' indices in the data set.
+    """
+
+    images: Any
+    labels: Any
+    places: npt.NDArray[np.int32]
+    ids: npt.NDArray[np.int32]
+
+
+class Source(Protocol):
+    """Where blocks come from."""
+
+    def block(self, order: npt.NDArray[np.int32], start: int, stop: int) -> Block:
+        """The images at places `start` to `stop` of an epoch's order."""
+        ...
 
 
 class Resident:
-    """A data set in the device's memory.
+    """The whole data set in the memory of every replica's device."""
 
-    Attributes:
-        count: number of images.
-    """
+    def __init__(self, dataset: Dataset, chosen: Any) -> None:
+        self._images = strategy.on_replicas(chosen, lambda: tf.constant(dataset.images))
+        self._labels = strategy.on_replicas(chosen, lambda: tf.constant(dataset.labels, tf.int32))
 
-    def __init__(self, dataset: Dataset) -> None:
-        self.count = len(dataset)
-        self._images = tf.constant(dataset.images)
-        self._labels = tf.constant(dataset.labels, tf.int32)
-
-    def batch(self, indices: Any) -> tuple[Any, Any]:
-        """uint8 images `(B, H, W, 3)` and int32 labels `(B,)`, for use inside a graph."""
-        return tf.gather(self._images, indices), tf.gather(self._labels, indices)
+    def block(self, order: npt.NDArray[np.int32], start: int, stop: int) -> Block:
+        """The same images for every block."""
+        return Block(self._images, self._labels, order[start:stop], order[start:stop])
 
 
-class TrainingBatches:
-    """The training data as the steps of a recipe see it.
+class Streamed:
+    """A data set that is larger than the memory for it: the next block is read while the steps work on this one."""
 
-    Attributes:
-        steps_per_epoch: the last step of an epoch takes what is left.
-    """
+    def __init__(self, dataset: Dataset, chosen: Any) -> None:
+        self._dataset = dataset
+        self._strategy = chosen
+        self._reader = ThreadPoolExecutor(1, "peregrine-reader")
+        self._next: tuple[Any, Future[Any]] | None = None
 
-    def __init__(self, dataset: Dataset, recipe: Recipe) -> None:
-        self.steps_per_epoch = -(-len(dataset) // recipe.batch_size)
-        self._data = Resident(dataset)
-        self._recipe = recipe
-        self._first_sides = self._noise(len(dataset), _COINS)[:, augment.FLIP] < 0.5
+    def block(self, order: npt.NDArray[np.int32], start: int, stop: int) -> Block:
+        """Read it, unless it was foreseen; and foresee that the one after it is as long."""
+        ids = order[start:stop]
+        foreseen, self._next = self._next, None
+        images = foreseen[1].result() if foreseen and np.array_equal(foreseen[0], ids) else self._read(ids)
+        after = order[stop : 2 * stop - start]
+        if len(after):
+            self._next = after, self._reader.submit(self._read, after)
+        labels = self._dataset.labels[ids].astype(np.int32)
+        return Block(
+            strategy.on_replicas(self._strategy, lambda: tf.constant(images)),
+            strategy.on_replicas(self._strategy, lambda: tf.constant(labels)),
+            np.arange(len(ids), dtype=np.int32),
+            ids,
+        )
 
-    def order(self, epoch: int) -> npt.NDArray[np.int32]:
-        """The order in which an epoch, counted from 0, visits the images: a permutation, `(N,)`."""
-        generator = np.random.default_rng((self._recipe.seed, epoch))
-        return generator.permutation(self._data.count).astype(np.int32)
+    def _read(self, ids: npt.NDArray[np.int32]) -> Any:
+        """From front to back, which a disk likes best."""
+        images = np.empty((len(ids), *self._dataset.images.shape[1:]), np.uint8)
+        places = np.argsort(ids)
+        images[places] = self._dataset.images[ids[places]]
+        return images
 
-    def batch(self, order: Any, epoch: Any, step: Any) -> tuple[Any, Any]:
-        """Augmented float32 images `(B, H, W, 3)` in 0..255 and int32 labels, for use inside a graph.
 
-        Args:
-            order: the epoch's permutation, int32 `(N,)`.
-            epoch: counted from 0, int32.
-            step: within the epoch, counted from 0, int32.
-        """
-        size = self._recipe.batch_size
-        indices = order[step * size : tf.minimum((step + 1) * size, self._data.count)]
-        images, labels = self._data.batch(indices)
-        noise = self._noise(tf.size(indices), epoch * self.steps_per_epoch + step)
-        settings = self._recipe.augmentation
-        return augment.augment(images, noise, self._mirrored(noise, indices, epoch), settings), labels
+def source(dataset: Dataset, chosen: Any) -> Source:
+    """Resident where the memory allows it, else streamed; for the replicas of the `chosen` strategy."""
+    kind = Resident if dataset.images.nbytes <= host.resident_bytes() else Streamed
+    return kind(dataset, chosen)
 
-    def _mirrored(self, noise: Any, indices: Any, epoch: Any) -> Any:
-        flip = self._recipe.augmentation.flip
-        if flip == "random":
-            return noise[:, augment.FLIP] < 0.5
-        if flip == "alternating":
-            return tf.gather(self._first_sides, indices) ^ (epoch % 2 == 1)
-        return None
 
-    def _noise(self, count: Any, step: Any) -> Any:
-        """Uniform in [0, 1), `(count, COLUMNS)`; Philox, so every device draws the same."""
-        seed = tf.stack([tf.constant(self._recipe.seed, tf.int64), tf.cast(step, tf.int64)])
-        return tf.random.stateless_uniform([count, augment.COLUMNS], seed, alg="philox")
+def order(count: int, seed: int, epoch: int) -> npt.NDArray[np.int32]:
+    """The order in which an epoch, counted from 0, visits the images: a permutation, `(count,)`."""
+    return np.random.default_rng((seed, epoch)).permutation(count).astype(np.int32)

@@ -1,19 +1,22 @@
-"""Which precision to train in: asked for, or measured."""
+"""Which precision to train in, and whether to compile whole steps: asked for, or measured."""
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from peregrine import host
+from peregrine.engines.tensorflow import strategy
+from peregrine.engines.tensorflow.legs import Leg
 from peregrine.engines.tensorflow.library import tf
+from peregrine.engines.tensorflow.pipeline import Block
 from peregrine.engines.tensorflow.steps import Steps
 
 ROUNDS = 5
 STEPS_PER_ROUND = 2
-GAIN = 0.9  # bf16 costs digits, so it has to take less than this share of fp32's time
+GAIN = 0.9  # bf16 costs digits, and compiling time: each has to take less than this share of the other's
 logger = logging.getLogger("peregrine")
 
 
@@ -27,25 +30,63 @@ def contenders(wanted: str) -> tuple[str, ...]:
     return ("fp32", "bf16") if fast else ("fp32",)
 
 
-def choose(steps: Mapping[str, Steps], order: npt.NDArray[np.int32]) -> str:
+def choose(steps: Mapping[str, Steps], leg: Leg, block: Block, chosen: Any) -> str:
     """The only contender, or the winner of a short race between `fp32` and `bf16`.
 
-    Rounds alternate, so that whatever else the machine does hits both alike. What the steps change is put back.
+    What the steps change is put back.
+
+    Args:
+        block: images for STEPS_PER_ROUND steps of the leg.
+        chosen: the strategy, whose workers settle on one precision.
     """
     if len(steps) == 1:
         return next(iter(steps))
     states = {name: contender.read() for name, contender in steps.items()}
-    seconds = dict.fromkeys(steps, float("inf"))
-    rates = np.zeros(STEPS_PER_ROUND, np.float32)
-    for _ in range(ROUNDS):
-        for name, contender in steps.items():
-            start = time.perf_counter()
-            contender.train(order, 0, 0, rates)
-            seconds[name] = min(seconds[name], (time.perf_counter() - start) / STEPS_PER_ROUND)
+    seconds = _race({name: _some_steps(contender, leg, block) for name, contender in steps.items()}, chosen)
     for name, contender in steps.items():
         contender.write(states[name])
     logger.info("a step takes %.3f s in fp32 and %.3f s in bf16", seconds["fp32"], seconds["bf16"])
     return "bf16" if seconds["bf16"] < GAIN * seconds["fp32"] else "fp32"
+
+
+def pays_to_compile(steps: Steps, leg: Leg, block: Block, chosen: Any) -> bool:
+    """Whether steps are faster when XLA compiles them as a whole. What the steps change is put back.
+
+    Only asked on one GPU. On two cores of Zen 4 XLA took 1.45 times as long for airbench94's network, and compiling
+    costs half a minute; over several replicas it would have to compile the exchange of gradients.
+    """
+    if not tf.config.list_physical_devices("GPU") or chosen.num_replicas_in_sync > 1:
+        return False
+    state = steps.read()
+    plain, compiled = _some_steps(steps, leg, block), _some_steps(steps, leg, block, compiled=True)
+    compiled()  # traces
+    seconds = _race({"plain": plain, "compiled": compiled}, chosen)
+    steps.write(state)
+    logger.info("a step takes %.4f s, compiled by XLA %.4f s", seconds["plain"], seconds["compiled"])
+    return seconds["compiled"] < GAIN * seconds["plain"]
+
+
+def _some_steps(steps: Steps, leg: Leg, block: Block, compiled: bool = False) -> Callable[[], None]:
+    """Takes a few steps at rate 0, and waits for them."""
+    rates = np.zeros(STEPS_PER_ROUND, np.float32)
+
+    def take() -> None:
+        steps.compiled = compiled
+        steps.train(leg, block, 0, 0, rates)
+        steps.compiled = False
+
+    return take
+
+
+def _race(runners: Mapping[str, Callable[[], None]], chosen: Any) -> dict[str, float]:
+    """Shortest time of a step in seconds; rounds alternate, so that whatever else the machine does hits all alike."""
+    seconds = dict.fromkeys(runners, float("inf"))
+    for _ in range(ROUNDS):
+        for name, run in runners.items():
+            start = time.perf_counter()
+            run()
+            seconds[name] = min(seconds[name], (time.perf_counter() - start) / STEPS_PER_ROUND)
+    return {name: strategy.mean(chosen, found) for name, found in seconds.items()}
 
 
 def _has_bf16() -> bool:

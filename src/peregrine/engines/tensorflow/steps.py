@@ -1,19 +1,27 @@
 """A network in one precision with its optimiser: compiled training steps, and compiled judging."""
 
+import contextlib
+import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from peregrine.dataset import Dataset
-from peregrine.engines.tensorflow import norms
+from peregrine.dataset import Dataset, Images, channel_statistics
+from peregrine.engines.events import Floats
+from peregrine.engines.tensorflow import network, norms, optim, strategy
+from peregrine.engines.tensorflow.batches import Batches
+from peregrine.engines.tensorflow.legs import Leg
 from peregrine.engines.tensorflow.library import keras, tf
-from peregrine.engines.tensorflow.network import Normalisation, copy_weights, plain, trainable
-from peregrine.engines.tensorflow.pipeline import Resident, TrainingBatches
+from peregrine.engines.tensorflow.models.base import Phase
+from peregrine.engines.tensorflow.pipeline import Block, Source, source
+from peregrine.engines.tensorflow.starting import Start
 from peregrine.recipe import Recipe
 
 JUDGED_BATCH = 500  # validation images at once
+SAMPLED_PIXELS = 5000 * 32 * 32
 
 Variables = list[npt.NDArray[Any]]
 
@@ -23,21 +31,30 @@ class TrainingData:
     """What all precisions of a run share.
 
     Attributes:
+        strategy: how the work is spread, see `strategy.choose`.
+        sample: a few thousand training images.
         class_weights: float32 `(C,)`, the weight of each class in the loss.
     """
 
-    batches: TrainingBatches
-    validation: Resident | None
-    normalisation: Normalisation
+    strategy: Any
+    source: Source
+    batches: Batches
+    validation: Dataset | None
+    normalisation: network.Normalisation
+    sample: Images
     class_weights: npt.NDArray[np.float32]
 
     @classmethod
-    def of(cls, recipe: Recipe, train: Dataset, validation: Dataset | None) -> "TrainingData":
-        """Bring the data to the device and measure it."""
+    def of(cls, recipe: Recipe, train: Dataset, validation: Dataset | None, chosen: Any) -> "TrainingData":
+        """Bring the data to the devices of the `chosen` strategy, and measure it."""
+        means, _ = channel_statistics(train.images)
         return cls(
-            TrainingBatches(train, recipe),
-            Resident(validation) if validation is not None else None,
-            Normalisation.of(train.images),
+            chosen,
+            source(train, chosen),
+            Batches(recipe, len(train), len(train.class_names), means),
+            validation,
+            network.normalisation(recipe, train.images),
+            sample(train.images),
             class_weights(train, recipe),
         )
 
@@ -46,59 +63,193 @@ class Steps:
     """Trains and judges one network.
 
     What is judged and saved is a copy in float32, because that is what the ancestor computes in.
+
+    Attributes:
+        compiled: whether steps from now on are compiled as a whole, by XLA.
+
+    Args:
+        fresh: whether the network takes from the training images, or from its weights' file, what it starts with.
     """
 
-    def __init__(self, recipe: Recipe, data: TrainingData, precision: str) -> None:
+    def __init__(self, recipe: Recipe, data: TrainingData, precision: str, fresh: bool = True) -> None:
         self._recipe = recipe
         self._data = data
+        self._strategy = data.strategy
         class_count = len(data.class_weights)
-        self._model = trainable(recipe, class_count, data.normalisation, precision)
-        self._copy = plain(recipe, class_count, data.normalisation)
-        self._optimizer = keras.optimizers.Adam(recipe.optimizer.learning_rate)
-        self._optimizer.build(self._model.trainable_variables)
-        number = tf.TensorSpec([], tf.int32)
-        order, rates = tf.TensorSpec([None], tf.int32), tf.TensorSpec([None], tf.float32)
-        self._train = tf.function(self._train_graph, input_signature=[order, number, number, rates])
-        self._judge = tf.function(self._judge_graph, input_signature=[])
+        start = data.sample if fresh else None
+        product = "bfloat16" if precision == "bf16" else "float32"
+        with self._strategy.scope():
+            self._model = network.trainable(recipe, class_count, data.normalisation, precision, start)
+            self._optimizer = optim.optimizer(recipe.optimizer, recipe.batch_size, product)
+            optim.build(self._optimizer, self._model.trainable_variables)
+        self._copy = network.plain(recipe, class_count, data.normalisation)
+        twin = optim.optimizer(recipe.optimizer, recipe.batch_size, product)
+        optim.build(twin, self._copy.trainable_variables)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        self._copy.compile(twin, loss, metrics=["accuracy"])  # so that whoever opens a checkpoint can go on with `fit`
+        self.compiled = False
+        self._graphs: dict[tuple[int, Phase, bool], Any] = {}
+        shape = (None, *data.sample.shape[1:])
+        judged = [tf.TensorSpec(shape, tf.uint8), tf.TensorSpec([None], tf.int32)]
+        self._judge = tf.function(self._judge_graph, input_signature=judged)
 
-    def compile(self, order: npt.NDArray[np.int32]) -> None:
-        """Trace and optimise both graphs before time is taken, by a step that leaves only the norms' statistics."""
+    # ---- training -----------------------------------------------------------------------------------------------
+
+    def compile(self, leg: Leg, block: Block) -> None:
+        """Trace and optimise the graph of a leg before time is taken, by a step that leaves nothing behind.
+
+        Except for the statistics of norms that have none yet.
+        """
         before = self.read()
-        norms.start_statistics(self._model, lambda: self.train(order, 0, 0, np.zeros(1, np.float32)))
+        rate = np.zeros(1, np.float32)
+        norms.start_statistics(self._model, lambda: self.train(leg, block, 0, 0, rate))
         statistics = [weight.numpy() for weight in self._model.non_trainable_weights]
+        fresh = self._optimizer.iterations.numpy() == 1
         self.write(before)
-        for weight, value in zip(self._model.non_trainable_weights, statistics, strict=True):
-            weight.assign(value)
+        if fresh:
+            for weight, value in zip(self._model.non_trainable_weights, statistics, strict=True):
+                weight.assign(value)
         if self._data.validation is not None:
             self._judge.get_concrete_function()
 
     def train(
-        self, order: npt.NDArray[np.int32], epoch: int, first: int, rates: npt.NDArray[np.float32]
+        self, leg: Leg, block: Block, epoch: int, first: int, rates: npt.NDArray[np.float32]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Run several steps in one call, which saves a millisecond each.
+        """Run several steps of one leg in one call, which saves a millisecond each.
 
         Args:
-            order: the epoch's permutation of the images.
-            epoch, first: the epoch, and the first of the steps within it; both counted from 0.
+            block: the images of these steps.
+            epoch: counted from 0.
+            first: the first of the steps, counted over the whole run from 0.
             rates: the learning rate of each step, `(n,)`.
 
         Returns:
             The mean loss and the number of right answers of each step, both float32 `(n,)`.
         """
-        losses, correct = self._train(order, epoch, first, rates)
+        losses, correct = self._graph(leg)(
+            block.images, block.labels, block.places, block.ids, epoch, first, rates * np.float32(leg.phase.rate)
+        )
         return losses.numpy(), correct.numpy()
 
-    def judge(self) -> tuple[float, float]:
-        """Mean cross-entropy and accuracy on validation in float32, without smoothing, weights or augmentation."""
-        assert self._data.validation is not None
-        self.model()  # brings the copy up to date
-        loss, correct = self._judge()
-        count = self._data.validation.count
-        return float(loss) / count, float(correct) / count
+    def _graph(self, leg: Leg) -> Any:
+        key = leg.side, leg.phase, self.compiled
+        if key not in self._graphs:
+            replicas = len(strategy.on_replicas(self._strategy, lambda: None))
+            number = tf.TensorSpec([], tf.int32)
+            some, rates = tf.TensorSpec([None], tf.int32), tf.TensorSpec([None], tf.float32)
+            images = tf.TensorSpec((None, *self._data.sample.shape[1:]), tf.uint8)
+
+            def steps(images: Any, labels: Any, places: Any, ids: Any, epoch: Any, first: Any, rates: Any) -> Any:
+                return self._train_graph(leg, key[2], images, labels, places, ids, epoch, first, rates)
+
+            signature = [(images,) * replicas, (some,) * replicas, some, some, number, number, rates]
+            self._graphs[key] = tf.function(steps, input_signature=signature)
+        return self._graphs[key]
+
+    def _train_graph(
+        self,
+        leg: Leg,
+        compiled: bool,
+        images: Any,
+        labels: Any,
+        places: Any,
+        ids: Any,
+        epoch: Any,
+        first: Any,
+        rates: Any,
+    ) -> tuple[Any, Any]:
+        size, count = self._recipe.batch_size, tf.size(rates)
+        losses, correct = tf.TensorArray(tf.float32, count), tf.TensorArray(tf.float32, count)
+        with _resting(self._model, leg.phase.resting) as weights:
+            for i in tf.range(count):
+                self._optimizer.learning_rate.assign(rates[i])
+                part = slice(i * size, tf.minimum((i + 1) * size, tf.size(places)))
+                step = functools.partial(self._step, leg.side, weights)
+                if compiled:
+                    step = tf.function(step, jit_compile=True)
+                loss, right = self._strategy.run(step, (images, labels, places[part], ids[part], epoch, first + i))
+                losses = losses.write(i, self._strategy.reduce("SUM", loss, None))
+                correct = correct.write(i, self._strategy.reduce("SUM", right, None))
+        return losses.stack(), correct.stack()
+
+    def _step(
+        self, side: int, weights: Any, images: Any, labels: Any, places: Any, ids: Any, epoch: Any, step: Any
+    ) -> tuple[Any, Any]:
+        """One replica's part of one step: its share of the mean loss over the whole batch, and its right answers."""
+        mine, answers = strategy.mine(images), strategy.mine(labels)
+        pixels, targets = self._data.batches.batch(mine, answers, places, ids, epoch, step, side)
+        with tf.GradientTape() as tape:
+            logits = self._model(pixels, training=True)
+            losses = cross_entropy(logits, targets, self._recipe.label_smoothing)
+            weighted = losses * tf.linalg.matvec(targets, self._data.class_weights)
+            loss = tf.reduce_sum(weighted) / tf.cast(tf.size(places), tf.float32)
+            penalties = self._model.losses  # of the weights' size
+            replicas = self._strategy.num_replicas_in_sync
+            total = loss + tf.add_n(penalties) / replicas if penalties else loss
+        # The optimiser sums the gradients over the replicas.
+        self._optimizer.apply(tape.gradient(total, weights), weights)
+        return loss, right_answers(logits, tf.argmax(targets, axis=1, output_type=tf.int32))
+
+    # ---- looking on ----------------------------------------------------------------------------------------------
+
+    def shown(self, block: Block, epoch: int, step: int) -> tuple[Images, dict[str, Floats], dict[str, Floats]]:
+        """What can be looked at of the network as it is now and a few images of a step.
+
+        Args:
+            block: these images.
+            step: counted over the whole run.
+
+        Returns:
+            The images after augmentation, uint8 `(B, H, W, 3)`; the weights that are trained, and the gradients of the
+            mean loss over the images, both by the weights' paths.
+        """
+        side = self._copy.input_shape[1]
+        places, ids, epochs, steps = (tf.constant(values) for values in (block.places, block.ids, epoch, step))
+        images, targets = self._data.batches.batch(block.images[0], block.labels[0], places, ids, epochs, steps, side)
+        network.copy_weights(self._model, self._copy)
+        weights = self._copy.trainable_variables
+        values = {weight.path: weight.numpy() for weight in weights}
+        with tf.GradientTape() as tape:
+            logits = self._copy(images, training=True)
+            loss = tf.reduce_mean(cross_entropy(logits, targets, self._recipe.label_smoothing))
+        slopes = zip(weights, tape.gradient(loss, weights), strict=True)
+        pixels = np.clip(np.rint(images.numpy()), 0, 255).astype(np.uint8)
+        return pixels, values, {weight.path: slope.numpy() for weight, slope in slopes if slope is not None}
+
+    # ---- judging, saving ----------------------------------------------------------------------------------------
+
+    def judge(self) -> tuple[float, npt.NDArray[np.int64]]:
+        """Mean cross-entropy on validation in float32, without smoothing, weights or augmentation; and the answers.
+
+        Returns:
+            The loss, and the most probable class of each image, int64 `(N,)`.
+        """
+        judged = self._data.validation
+        assert judged is not None
+        network.copy_weights(self._model, self._copy)
+        loss, answers = 0.0, np.empty(len(judged), np.int64)
+        for start in range(0, len(judged), JUDGED_BATCH):
+            part = slice(start, start + JUDGED_BATCH)
+            images, labels = np.ascontiguousarray(judged.images[part]), judged.labels[part].astype(np.int32)
+            sums, found = self._judge(images, labels)
+            loss += float(sums)
+            answers[part] = found.numpy()
+        return loss / len(judged), answers
+
+    def _judge_graph(self, images: Any, labels: Any) -> tuple[Any, Any]:
+        logits = self._copy(tf.cast(images, tf.float32), training=False)
+        targets = tf.one_hot(labels, logits.shape[-1])
+        return tf.reduce_sum(cross_entropy(logits, targets, 0.0)), tf.argmax(logits, axis=1)
+
+    def begin(self, start: Start) -> None:
+        """Begin with an earlier training's weights, and its optimiser's state where it has one."""
+        start.fill(self._model, self._optimizer)
 
     def model(self) -> Any:
-        """The network as it is now, in float32 and with built-in layers alone: for checkpoints."""
-        copy_weights(self._model, self._copy)
+        """The network as it is now, in float32, compiled with the optimiser as it is now: for checkpoints."""
+        network.copy_weights(self._model, self._copy)
+        for written, read in zip(self._copy.optimizer.variables, self._optimizer.variables, strict=True):
+            written.assign(read)
         return self._copy
 
     @property
@@ -115,35 +266,35 @@ class Steps:
         for variable, value in zip(self._variables, values, strict=True):
             variable.assign(value)
 
-    def _train_graph(self, order: Any, epoch: Any, first: Any, rates: Any) -> tuple[Any, Any]:
-        count = tf.size(rates)
-        losses, correct = tf.TensorArray(tf.float32, count), tf.TensorArray(tf.float32, count)
-        for i in tf.range(count):
-            self._optimizer.learning_rate.assign(rates[i])
-            images, labels = self._data.batches.batch(order, epoch, first + i)
-            loss, right = self._step(images, labels)
-            losses, correct = losses.write(i, loss), correct.write(i, right)
-        return losses.stack(), correct.stack()
 
-    def _step(self, images: Any, labels: Any) -> tuple[Any, Any]:
-        weights = self._model.trainable_variables
-        with tf.GradientTape() as tape:
-            logits = self._model(images, training=True)
-            losses = cross_entropy(logits, labels, self._recipe.label_smoothing)
-            loss = tf.reduce_mean(losses * tf.gather(self._data.class_weights, labels))
-        self._optimizer.apply(tape.gradient(loss, weights), weights)
-        return loss, right_answers(logits, labels)
+@contextlib.contextmanager
+def _resting(model: Any, resting: tuple[str, ...]) -> Iterator[list[Any]]:
+    """The weights that learn while others rest; what is traced inside runs resting layers as in inference.
 
-    def _judge_graph(self) -> tuple[Any, Any]:
-        validation = self._data.validation
-        assert validation is not None
-        loss, correct = tf.constant(0.0), tf.constant(0.0)
-        for start in tf.range(0, validation.count, JUDGED_BATCH):
-            images, labels = validation.batch(tf.range(start, tf.minimum(start + JUDGED_BATCH, validation.count)))
-            logits = self._copy(tf.cast(images, tf.float32), training=False)
-            loss += tf.reduce_sum(cross_entropy(logits, labels, 0.0))
-            correct += right_answers(logits, labels)
-        return loss, correct
+    Args:
+        resting: names of layers, or `layer/weight`; a layer may be a model of its own, as `base`.
+    """
+    still: set[int] = set()
+    layers = []
+    for path in resting:
+        name, _, weight = path.partition("/")
+        layer = model.get_layer(name)
+        still |= {id(variable) for variable in layer.variables if weight in ("", variable.name)}
+        layers += [] if weight else [layer]
+    learning = [weight for weight in model.trainable_variables if id(weight) not in still]
+    for layer in layers:
+        layer.trainable = False
+    try:
+        yield learning
+    finally:
+        for layer in layers:
+            layer.trainable = True
+
+
+def sample(images: Images) -> Images:
+    """A few thousand images, evenly spread, for a data set may be sorted by class."""
+    count = min(len(images), max(100, SAMPLED_PIXELS // (images.shape[1] * images.shape[2])))
+    return images[np.linspace(0, len(images) - 1, count).astype(np.intp)]
 
 
 def class_weights(train: Dataset, recipe: Recipe) -> npt.NDArray[np.float32]:
@@ -154,10 +305,13 @@ def class_weights(train: Dataset, recipe: Recipe) -> npt.NDArray[np.float32]:
     return (len(train) / (len(counts) * counts)).astype(np.float32)
 
 
-def cross_entropy(logits: Any, labels: Any, smoothing: float) -> Any:
-    """Of each image, `(B,)`; `smoothing` of the target is spread evenly over all classes (Szegedy et al. 2016)."""
-    class_count = logits.shape[-1]
-    targets = tf.one_hot(labels, class_count) * (1 - smoothing) + smoothing / class_count
+def cross_entropy(logits: Any, targets: Any, smoothing: float) -> Any:
+    """Of each image, `(B,)`; `smoothing` of the target is spread evenly over all classes (Szegedy et al. 2016).
+
+    Args:
+        targets: float32 `(B, C)`, each row sums to 1.
+    """
+    targets = targets * (1 - smoothing) + smoothing / logits.shape[-1]
     return tf.nn.softmax_cross_entropy_with_logits(targets, logits)
 
 

@@ -4,30 +4,35 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from peregrine import progress
+from peregrine.dataset import Labels
+from peregrine.engines import board
 from peregrine.engines.base import TrainingJob, TrainingResult
 from peregrine.engines.events import EventWriter
 from peregrine.engines.history import EpochRow, History, check_loss
-from peregrine.engines.tensorflow import precision
+from peregrine.engines.tensorflow import network, pipeline, precision, record, strategy
 from peregrine.engines.tensorflow.checkpoint import (
-    BEST,
-    LATEST,
     Position,
     Sums,
+    checkpoint_names,
     fitting,
     load_state,
     save_model,
     save_state,
 )
+from peregrine.engines.tensorflow.legs import Leg, legs
 from peregrine.engines.tensorflow.library import tf
-from peregrine.engines.tensorflow.pipeline import TrainingBatches
+from peregrine.engines.tensorflow.pipeline import Block
+from peregrine.engines.tensorflow.starting import find_start
 from peregrine.engines.tensorflow.steps import Steps, TrainingData
 from peregrine.errors import MachineError
 from peregrine.progress import Advance
+from peregrine.recipe import Recipe
 
 CALL_SECONDS = 0.25  # steps that fit into this run as one call, so a stop is heeded about that fast
 SAVE_EVERY_S = 60.0  # within an epoch
@@ -46,16 +51,20 @@ def train(job: TrainingJob) -> TrainingResult:
         raise MachineError(
             f"memory ran out with batch_size={size}; use a smaller one, --set batch_size={max(1, size // 2)}"
         ) from error
+    except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
+        raise MachineError(
+            f"a worker of this run is gone; start all of them again with --resume --run {job.run.path}"
+        ) from error
     position, history = loop.position, loop.position.history
     return TrainingResult(
-        recipe=job.recipe.changed({"precision": position.precision}),
+        recipe=settled(job.recipe, position),
         precision=position.precision,
         training_seconds=position.seconds["training"],
         other_seconds={name: seconds for name, seconds in position.seconds.items() if name != "training"},
         images=position.images,
         history=history.to_list(),
         best_epoch=history.best_epoch,
-        checkpoint=job.run.checkpoints / BEST,
+        checkpoint=job.run.checkpoints / checkpoint_names(job.recipe)[0],
         stopped_early=history.should_stop and position.step < loop.total,
     )
 
@@ -71,18 +80,27 @@ class _Loop:
         self._job = job
         self._recipe = job.recipe
         self._folder = job.run.checkpoints
-        self.position, self._steps, self._batches = _prepared(job)
-        self.total = self._recipe.epochs * self._batches.steps_per_epoch
+        prepared = _Prepared(job)
+        self.position, self._steps, self._source = prepared.position, prepared.steps, prepared.source
+        self.steps_per_epoch, self._legs = prepared.steps_per_epoch, prepared.legs
+        self.total = self._legs[-1].stop
+        self._leg = prepared.leg
         self._steps_per_call = 1
+        self._best, self._latest = checkpoint_names(job.recipe)
+        self._record = record.describe(settled(job.recipe, self.position), job.train.class_names)
         self._saved_at = time.monotonic()
 
     def run(self) -> None:
         """Train the epochs that are left."""
         position = self.position
-        with self._events() as events, progress.bar("train", self.total, "step") as advance:
+        first_epoch = len(position.history.rows) + 1 if position.step else 0
+        with (
+            board.open_events(self._job, first_epoch) as events,
+            progress.bar("train", self.total, "step") as advance,
+        ):
             advance(position.step)
             while position.step < self.total and not position.history.should_stop:
-                epoch, first = divmod(position.step, self._batches.steps_per_epoch)
+                epoch, first = divmod(position.step, self.steps_per_epoch)
                 self._epoch(epoch, first, advance)
                 self._end_epoch(epoch, events)
                 self._leave_if_asked()
@@ -91,17 +109,31 @@ class _Loop:
 
     def _epoch(self, epoch: int, first: int, advance: Advance) -> None:
         """What is left of an epoch, from its step `first` on."""
-        steps = self._batches.steps_per_epoch
-        order, sums = self._batches.order(epoch), self.position.sums
+        steps, sums = self.steps_per_epoch, self.position.sums
+        order = pipeline.order(len(self._job.train), self._recipe.seed, epoch)
         while first < steps:
             self._leave_if_asked()
-            count = min(self._steps_per_call, steps - first)
+            if self.position.step == self._leg.stop:
+                self._next_leg(order, first)
+            count = min(self._steps_per_call, steps - first, self._leg.stop - self.position.step)
             self._call(order, epoch, first, count)
             first += count
             loss, accuracy = sums.loss / sums.images, sums.correct / sums.images
             advance(count, f"epoch {epoch + 1}/{self._recipe.epochs}, loss {loss:.3f}, accuracy {accuracy:.1%}")
             if time.monotonic() - self._saved_at >= SAVE_EVERY_S and first < steps:
                 self._save()
+
+    def _next_leg(self, order: npt.NDArray[np.int32], first: int) -> None:
+        """Go on with another graph, compiled before time is taken."""
+        self._leg = leg_of(self._legs, self.position.step)
+        with _timed(self.position.seconds, "compilation"):
+            self._steps.compile(self._leg, self._block(order, first, 1))
+        self._steps_per_call = 1
+
+    def _block(self, order: npt.NDArray[np.int32], first: int, count: int) -> Block:
+        """The images of `count` steps of an epoch."""
+        size = self._recipe.batch_size
+        return self._source.block(order, first * size, min((first + count) * size, len(order)))
 
     def _call(self, order: npt.NDArray[np.int32], epoch: int, first: int, count: int) -> None:
         """Run `count` steps and book them.
@@ -112,13 +144,14 @@ class _Loop:
         position, sums = self.position, self.position.sums
         rates = np.array([self._rate(position.step + i) for i in range(count)], np.float32)
         start = time.perf_counter()
-        losses, correct = self._steps.train(order, epoch, first, rates)
+        block = self._block(order, first, count)
+        losses, correct = self._steps.train(self._leg, block, epoch, position.step, rates)
         seconds = time.perf_counter() - start
         for number, loss in enumerate(losses.tolist(), first + 1):
             check_loss(loss, epoch + 1, number)
+        images = len(block.places)
         size = self._recipe.batch_size
-        sizes = np.minimum(size, len(order) - size * np.arange(first, first + count))
-        images = int(sizes.sum())
+        sizes = np.minimum(size, images - size * np.arange(count))
         sums.loss += float(losses @ sizes)
         sums.correct += float(correct.sum())
         sums.images += images
@@ -138,11 +171,12 @@ class _Loop:
     def _end_epoch(self, epoch: int, events: EventWriter | None) -> None:
         """Judge the finished epoch and write everything that is written once an epoch."""
         position, history = self.position, self.position.history
-        val_loss = val_accuracy = None
+        val_loss = val_accuracy = predicted = None
         if self._job.validation is not None:
             with _timed(position.seconds, "validation"):
-                val_loss, val_accuracy = self._steps.judge()
-            check_loss(val_loss, epoch + 1, self._batches.steps_per_epoch)
+                val_loss, predicted = self._steps.judge()
+            val_accuracy = float((predicted == self._job.validation.labels).mean())
+            check_loss(val_loss, epoch + 1, self.steps_per_epoch)
         sums, position.sums = position.sums, Sums()
         row = EpochRow(
             epoch=epoch + 1,
@@ -158,13 +192,25 @@ class _Loop:
         with _timed(position.seconds, "saving"):
             model = self._steps.model()
             if history.is_best:
-                save_model(model, self._folder / BEST)
-            save_model(model, self._folder / LATEST)
+                save_model(model, self._folder / self._best, self._record)
+            save_model(model, self._folder / self._latest, self._record)
             history.write_csv(self._job.run.logs / position.log)
             if events is not None:
-                events.scalars(row.scalars(), row.epoch)
+                self._show(events, row, predicted)
         logger.info("%s", row)
         self._save()
+
+    def _show(self, events: EventWriter, row: EpochRow, predicted: Labels | None) -> None:
+        """Write the finished epoch's events, with the first images of the epoch."""
+        epoch = row.epoch - 1
+        order = pipeline.order(len(self._job.train), self._recipe.seed, epoch)
+        block = self._source.block(order, 0, min(board.SHOWN_IMAGES, self._recipe.batch_size, len(order)))
+        images, weights, gradients = self._steps.shown(block, epoch, epoch * self.steps_per_epoch)
+        if not board.wants_histograms(self._job):
+            weights, gradients = {}, {}
+        board.write_epoch(
+            events, self._job, row, images=images, predicted=predicted, weights=weights, gradients=gradients
+        )
 
     def _leave_if_asked(self) -> None:
         """Save and leave when the run was asked to stop.
@@ -182,47 +228,74 @@ class _Loop:
 
     def _save(self) -> None:
         with _timed(self.position.seconds, "saving"):
-            save_state(self._folder, self.position, self._steps.read())
+            save_state(self._folder, self.position, self._steps.read(), self._best)
         self._saved_at = time.monotonic()
 
-    @contextlib.contextmanager
-    def _events(self) -> Iterator[EventWriter | None]:
-        """Event files, where the recipe wants them; the steps in them are epochs, counted from 1."""
-        if not self._recipe.callbacks.tensorboard:
-            yield None
-            return
-        first_epoch = len(self.position.history.rows) + 1 if self.position.step else 0
-        with EventWriter(self._job.run.logs / "tensorboard", first_epoch) as events:
-            events.text("recipe", f"```toml\n{self._recipe.to_toml()}```")
-            yield events
 
-
-def _prepared(job: TrainingJob) -> tuple[Position, Steps, TrainingBatches]:
-    """Bring the data to the device, compile, settle the precision, and stand where the run begins or goes on.
+class _Prepared:
+    """The data on the devices, the graphs compiled, the precision settled, and where the run begins or goes on.
 
     The precision of a resumed run was settled when it began.
     """
-    recipe = job.recipe
-    saved = load_state(job.run.checkpoints, recipe) if job.resume else None
-    seconds = saved[0].seconds if saved else dict.fromkeys(PHASES, 0.0)
-    with _timed(seconds, "preparation"):
-        data = TrainingData.of(recipe, job.train, job.validation)
-        names = (saved[0].precision,) if saved else precision.contenders(recipe.precision)
-        contenders = {name: Steps(recipe, data, name) for name in names}
-    order = data.batches.order(0)
-    with _timed(seconds, "compilation"):
-        for contender in contenders.values():
-            contender.compile(order)
-    with _timed(seconds, "preparation"):
-        chosen = precision.choose(contenders, order)
-    steps = contenders[chosen]
-    if saved is None:
-        log = time.strftime("training_log_%Y-%m-%d-%H%M%S.csv")
-        return Position(chosen, log, History.of(recipe), seconds=seconds), steps, data.batches
-    position, variables = saved
-    with fitting(job.run.checkpoints / "resume"):
-        steps.write(variables)
-    return position, steps, data.batches
+
+    def __init__(self, job: TrainingJob) -> None:
+        recipe, count = job.recipe, len(job.train)
+        saved = load_state(job.run.checkpoints, recipe) if job.resume else None
+        step = saved[0].step if saved else 0
+        seconds = saved[0].seconds if saved else dict.fromkeys(PHASES, 0.0)
+        spread = strategy.choose(recipe.strategy)
+        self.steps_per_epoch = steps_per_epoch(count, recipe.batch_size, spread.num_replicas_in_sync)
+        self.legs = legs(recipe, network.phases(recipe), recipe.epochs * self.steps_per_epoch)
+        self.leg = leg_of(self.legs, step)
+        with _timed(seconds, "preparation"):
+            data = TrainingData.of(recipe, job.train, job.validation, spread)
+            names = (saved[0].precision,) if saved else precision.contenders(recipe.precision)
+            begins = recipe.load_model and saved is None
+            start = find_start(recipe.load_model, recipe, job.train.class_names) if begins else None
+            normalisation = start.normalisation if start else saved[0].normalisation if saved else None
+            if normalisation:  # of the loaded network, whose weights know no other
+                data = replace(data, normalisation=normalisation)
+            fresh = saved is None and start is None
+            contenders = {name: Steps(recipe, data, name, fresh) for name in names}
+            images = min(precision.STEPS_PER_ROUND * recipe.batch_size, count)
+            block = data.source.block(pipeline.order(count, recipe.seed, 0), 0, images)
+        with _timed(seconds, "compilation"):
+            for contender in contenders.values():
+                contender.compile(self.leg, block)
+        with _timed(seconds, "preparation"):
+            chosen = precision.choose(contenders, self.leg, block, spread)
+            self.steps = contenders[chosen]
+            compiled = saved[0].compiled if saved else recipe.compile == "on"
+            if saved is None and recipe.compile == "auto":
+                compiled = precision.pays_to_compile(self.steps, self.leg, block, spread)
+        self.source, self.steps.compiled = data.source, compiled
+        if saved is None:
+            log = time.strftime("training_log_%Y-%m-%d-%H%M%S.csv")
+            self.position = Position(
+                chosen, log, History.of(recipe), compiled, seconds=seconds, normalisation=normalisation
+            )
+            if start:  # not before: compiling moves the norms' statistics by a batch
+                self.steps.begin(start)
+            return
+        self.position, variables = saved
+        with fitting(job.run.checkpoints / "resume"):
+            self.steps.write(variables)
+
+
+def settled(recipe: Recipe, position: Position) -> Recipe:
+    """The recipe with what the probes decided, so that running it again is the same run."""
+    return recipe.changed({"precision": position.precision, "compile": "on" if position.compiled else "off"})
+
+
+def steps_per_epoch(count: int, batch_size: int, replicas: int) -> int:
+    """The last step of an epoch takes what is left, unless that is too little for every replica to have two images."""
+    whole, left = divmod(count, batch_size)
+    return whole + (left >= (2 * replicas if replicas > 1 else 1))
+
+
+def leg_of(every: list[Leg], step: int) -> Leg:
+    """The leg that a step belongs to; the last one after the end."""
+    return next((leg for leg in every if step < leg.stop), every[-1])
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from peregrine.engines.pytorch.models.base import Network
-from peregrine.engines.pytorch.whitening import filter_count, whitening_filters
+from peregrine.engines.whitening import filter_count, whitening_filters
 from peregrine.errors import DataError, RecipeError
 from peregrine.validation import Table
 
@@ -67,7 +67,7 @@ def resolve(options: Options, images: Tensor) -> Options:
         DataError: the images do not vary.
         RecipeError: there are fewer directions than filters are asked for.
     """
-    most = filter_count(images, PATCH)
+    most = filter_count(images.permute(0, 2, 3, 1).numpy(), PATCH)
     if most == 0:
         raise DataError("training needs images that differ; every pixel of these has the same colour")
     if options.whitening == "auto":
@@ -121,7 +121,8 @@ class Sprint(Network):
     @torch.no_grad()
     def fit(self, images: Tensor) -> None:
         """Take the whitening filters from the images."""
-        self.whitening.weight.copy_(whitening_filters(images, PATCH, self.whitening.out_channels))
+        filters = whitening_filters(images.permute(0, 2, 3, 1).numpy(), PATCH, self.whitening.out_channels)
+        self.whitening.weight.copy_(torch.from_numpy(filters))
 
     def before_step(self, progress: float) -> None:
         """Let the whitening bias rest after its share of the run."""
