@@ -14,8 +14,8 @@ import small_runs
 from peregrine.engines.tensorflow import network, pipeline, strategy
 from peregrine.engines.tensorflow.legs import legs
 from peregrine.engines.tensorflow.library import keras
+from peregrine.engines.tensorflow.prepare import steps_per_epoch
 from peregrine.engines.tensorflow.steps import Steps, TrainingData
-from peregrine.engines.tensorflow.train import steps_per_epoch
 from peregrine.recipe import Recipe, Strategy
 
 RECIPES: dict[str, dict[str, Any]] = {

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from peregrine import catalog
+from peregrine import catalog, host
 from peregrine.cli import options, output
 from peregrine.cli.classic import classic_recipe, strategy_changes
 from peregrine.cli.display import showing
@@ -102,6 +102,9 @@ def command(
             skip_inference=skip_inference,
             skip_visualization=skip_visualization,
         )
+    if host.rank():
+        output.line(f"worker {host.rank()} is done; the run is where worker 0 was started")
+        return
     _print(summary)
     if json:
         from peregrine.stages.exporting import to_dict

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peregrine import catalog
+from peregrine import catalog, host
 from peregrine.cli import options, output
 from peregrine.cli.classic import strategy_changes
 from peregrine.cli.display import showing
@@ -38,6 +38,9 @@ def command(
     with showing():
         request = training_request(data, recipe, run, changes, resume, max_bad)
         artifact = catalog.load("stage", "train")(**request)
+    if host.rank():
+        output.line(f"worker {host.rank()} is done; the run is where worker 0 was started")
+        return
     summary = read_summary(artifact.path.parent.parent)
     accuracy = output.percent(summary["validation_accuracy"])
     output.line(f"{artifact.path.parent.parent}: {summary['epochs']} epochs in {summary['training_seconds']:.1f} s, "

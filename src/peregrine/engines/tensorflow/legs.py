@@ -36,6 +36,11 @@ def legs(recipe: Recipe, phases: tuple[Phase, ...], total: int) -> list[Leg]:
     return found
 
 
+def leg_of(every: list[Leg], step: int) -> Leg:
+    """The leg that a step belongs to; the last one after the end."""
+    return next((leg for leg in every if step < leg.stop), every[-1])
+
+
 def _stop(until: float, total: int) -> int:
     """The first step that is not below a share of the run."""
     return -int(-until * total // 1)

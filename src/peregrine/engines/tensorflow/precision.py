@@ -58,22 +58,29 @@ def pays_to_compile(steps: Steps, leg: Leg, block: Block, chosen: Any) -> bool:
     if not tf.config.list_physical_devices("GPU") or chosen.num_replicas_in_sync > 1:
         return False
     state = steps.read()
-    plain, compiled = _some_steps(steps, leg, block), _some_steps(steps, leg, block, compiled=True)
-    compiled()  # traces
-    seconds = _race({"plain": plain, "compiled": compiled}, chosen)
+    take = _some_steps(steps, leg, block)
+
+    def taken(compiled: bool) -> Callable[[], None]:
+        def run() -> None:
+            steps.compiled = compiled
+            take()
+
+        return run
+
+    taken(compiled=True)()  # traces
+    seconds = _race({"plain": taken(compiled=False), "compiled": taken(compiled=True)}, chosen)
+    steps.compiled = False
     steps.write(state)
     logger.info("a step takes %.4f s, compiled by XLA %.4f s", seconds["plain"], seconds["compiled"])
     return seconds["compiled"] < GAIN * seconds["plain"]
 
 
-def _some_steps(steps: Steps, leg: Leg, block: Block, compiled: bool = False) -> Callable[[], None]:
+def _some_steps(steps: Steps, leg: Leg, block: Block) -> Callable[[], None]:
     """Takes a few steps at rate 0, and waits for them."""
     rates = np.zeros(STEPS_PER_ROUND, np.float32)
 
     def take() -> None:
-        steps.compiled = compiled
         steps.train(leg, block, 0, 0, rates)
-        steps.compiled = False
 
     return take
 

@@ -57,7 +57,10 @@ def mean(chosen: Any, value: float) -> float:
 
     @tf.function(autograph=False)  # type: ignore[untyped-decorator]  # TensorFlow has no types
     def over_replicas(mine: Any) -> Any:
-        return chosen.run(lambda: tf.distribute.get_replica_context().all_reduce("MEAN", mine))
+        def reduced() -> Any:  # of a copy on each replica's device; what comes from outside has none
+            return tf.distribute.get_replica_context().all_reduce("MEAN", tf.identity(mine))
+
+        return chosen.run(reduced)
 
     return float(chosen.experimental_local_results(over_replicas(tf.constant(value)))[0])
 
@@ -109,4 +112,5 @@ def _split_cpu(count: int) -> None:
 def _workers() -> int:
     """How many machines TF_CONFIG names; 0 without it."""
     host.rank()  # explains a TF_CONFIG that cannot be read
-    return len(tf.distribute.cluster_resolver.TFConfigClusterResolver().cluster_spec().as_dict().get("worker", ()))
+    cluster = tf.distribute.cluster_resolver.TFConfigClusterResolver().cluster_spec().as_dict()
+    return sum(len(cluster.get(kind, ())) for kind in ("chief", "worker"))

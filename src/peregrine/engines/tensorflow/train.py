@@ -1,10 +1,7 @@
 """The training loop: steps, the end of an epoch, resume, and where the time went."""
 
-import contextlib
 import logging
 import time
-from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,29 +11,19 @@ from peregrine.dataset import Labels
 from peregrine.engines import board
 from peregrine.engines.base import TrainingJob, TrainingResult
 from peregrine.engines.events import EventWriter
-from peregrine.engines.history import EpochRow, History, check_loss
-from peregrine.engines.tensorflow import network, pipeline, precision, record, strategy
-from peregrine.engines.tensorflow.checkpoint import (
-    Position,
-    Sums,
-    checkpoint_names,
-    fitting,
-    load_state,
-    save_model,
-    save_state,
-)
-from peregrine.engines.tensorflow.legs import Leg, legs
+from peregrine.engines.history import EpochRow, check_loss
+from peregrine.engines.tensorflow import pipeline, record
+from peregrine.engines.tensorflow.checkpoint import Position, Sums, checkpoint_names, save_model, save_state
+from peregrine.engines.tensorflow.legs import leg_of
 from peregrine.engines.tensorflow.library import tf
 from peregrine.engines.tensorflow.pipeline import Block
-from peregrine.engines.tensorflow.starting import find_start
-from peregrine.engines.tensorflow.steps import Steps, TrainingData
+from peregrine.engines.tensorflow.prepare import prepare, timed
 from peregrine.errors import MachineError
 from peregrine.progress import Advance
 from peregrine.recipe import Recipe
 
 CALL_SECONDS = 0.25  # steps that fit into this run as one call, so a stop is heeded about that fast
 SAVE_EVERY_S = 60.0  # within an epoch
-PHASES = ("training", "preparation", "compilation", "validation", "saving")  # where time goes
 
 logger = logging.getLogger("peregrine")
 
@@ -80,12 +67,14 @@ class _Loop:
         self._job = job
         self._recipe = job.recipe
         self._folder = job.run.checkpoints
-        prepared = _Prepared(job)
+        prepared = prepare(job)
         self.position, self._steps, self._source = prepared.position, prepared.steps, prepared.source
-        self.steps_per_epoch, self._legs = prepared.steps_per_epoch, prepared.legs
+        self._steps_per_epoch, self._legs = prepared.steps_per_epoch, prepared.legs
         self.total = self._legs[-1].stop
-        self._leg = prepared.leg
+        self._leg = leg_of(self._legs, self.position.step)
         self._steps_per_call = 1
+        # Workers meet in every step by its number within a call: calls of different lengths would wait forever.
+        self._calls_have_one_step = prepared.many_workers
         self._best, self._latest = checkpoint_names(job.recipe)
         self._record = record.describe(settled(job.recipe, self.position), job.train.class_names)
         self._saved_at = time.monotonic()
@@ -100,7 +89,7 @@ class _Loop:
         ):
             advance(position.step)
             while position.step < self.total and not position.history.should_stop:
-                epoch, first = divmod(position.step, self.steps_per_epoch)
+                epoch, first = divmod(position.step, self._steps_per_epoch)
                 self._epoch(epoch, first, advance)
                 self._end_epoch(epoch, events)
                 self._leave_if_asked()
@@ -109,7 +98,7 @@ class _Loop:
 
     def _epoch(self, epoch: int, first: int, advance: Advance) -> None:
         """What is left of an epoch, from its step `first` on."""
-        steps, sums = self.steps_per_epoch, self.position.sums
+        steps, sums = self._steps_per_epoch, self.position.sums
         order = pipeline.order(len(self._job.train), self._recipe.seed, epoch)
         while first < steps:
             self._leave_if_asked()
@@ -126,7 +115,7 @@ class _Loop:
     def _next_leg(self, order: npt.NDArray[np.int32], first: int) -> None:
         """Go on with another graph, compiled before time is taken."""
         self._leg = leg_of(self._legs, self.position.step)
-        with _timed(self.position.seconds, "compilation"):
+        with timed(self.position.seconds, "compilation"):
             self._steps.compile(self._leg, self._block(order, first, 1))
         self._steps_per_call = 1
 
@@ -159,7 +148,8 @@ class _Loop:
         position.step += count
         position.images += images
         position.seconds["training"] += seconds
-        self._steps_per_call = max(1, int(CALL_SECONDS * count / seconds))
+        if not self._calls_have_one_step:
+            self._steps_per_call = max(1, int(CALL_SECONDS * count / seconds))
 
     def _rate(self, step: int) -> float:
         """The learning rate of a step, counted over the whole run."""
@@ -173,10 +163,10 @@ class _Loop:
         position, history = self.position, self.position.history
         val_loss = val_accuracy = predicted = None
         if self._job.validation is not None:
-            with _timed(position.seconds, "validation"):
+            with timed(position.seconds, "validation"):
                 val_loss, predicted = self._steps.judge()
             val_accuracy = float((predicted == self._job.validation.labels).mean())
-            check_loss(val_loss, epoch + 1, self.steps_per_epoch)
+            check_loss(val_loss, epoch + 1, self._steps_per_epoch)
         sums, position.sums = position.sums, Sums()
         row = EpochRow(
             epoch=epoch + 1,
@@ -189,7 +179,7 @@ class _Loop:
             images_per_s=sums.images / sums.seconds,
         )
         history.add(row)  # from here on, the plateau's rate is that of the next epoch
-        with _timed(position.seconds, "saving"):
+        with timed(position.seconds, "saving"):
             model = self._steps.model()
             if history.is_best:
                 save_model(model, self._folder / self._best, self._record)
@@ -205,7 +195,7 @@ class _Loop:
         epoch = row.epoch - 1
         order = pipeline.order(len(self._job.train), self._recipe.seed, epoch)
         block = self._source.block(order, 0, min(board.SHOWN_IMAGES, self._recipe.batch_size, len(order)))
-        images, weights, gradients = self._steps.shown(block, epoch, epoch * self.steps_per_epoch)
+        images, weights, gradients = self._steps.shown(block, epoch, epoch * self._steps_per_epoch)
         if not board.wants_histograms(self._job):
             weights, gradients = {}, {}
         board.write_epoch(
@@ -227,82 +217,11 @@ class _Loop:
         )
 
     def _save(self) -> None:
-        with _timed(self.position.seconds, "saving"):
+        with timed(self.position.seconds, "saving"):
             save_state(self._folder, self.position, self._steps.read(), self._best)
         self._saved_at = time.monotonic()
-
-
-class _Prepared:
-    """The data on the devices, the graphs compiled, the precision settled, and where the run begins or goes on.
-
-    The precision of a resumed run was settled when it began.
-    """
-
-    def __init__(self, job: TrainingJob) -> None:
-        recipe, count = job.recipe, len(job.train)
-        saved = load_state(job.run.checkpoints, recipe) if job.resume else None
-        step = saved[0].step if saved else 0
-        seconds = saved[0].seconds if saved else dict.fromkeys(PHASES, 0.0)
-        spread = strategy.choose(recipe.strategy)
-        self.steps_per_epoch = steps_per_epoch(count, recipe.batch_size, spread.num_replicas_in_sync)
-        self.legs = legs(recipe, network.phases(recipe), recipe.epochs * self.steps_per_epoch)
-        self.leg = leg_of(self.legs, step)
-        with _timed(seconds, "preparation"):
-            data = TrainingData.of(recipe, job.train, job.validation, spread)
-            names = (saved[0].precision,) if saved else precision.contenders(recipe.precision)
-            begins = recipe.load_model and saved is None
-            start = find_start(recipe.load_model, recipe, job.train.class_names) if begins else None
-            normalisation = start.normalisation if start else saved[0].normalisation if saved else None
-            if normalisation:  # of the loaded network, whose weights know no other
-                data = replace(data, normalisation=normalisation)
-            fresh = saved is None and start is None
-            contenders = {name: Steps(recipe, data, name, fresh) for name in names}
-            images = min(precision.STEPS_PER_ROUND * recipe.batch_size, count)
-            block = data.source.block(pipeline.order(count, recipe.seed, 0), 0, images)
-        with _timed(seconds, "compilation"):
-            for contender in contenders.values():
-                contender.compile(self.leg, block)
-        with _timed(seconds, "preparation"):
-            chosen = precision.choose(contenders, self.leg, block, spread)
-            self.steps = contenders[chosen]
-            compiled = saved[0].compiled if saved else recipe.compile == "on"
-            if saved is None and recipe.compile == "auto":
-                compiled = precision.pays_to_compile(self.steps, self.leg, block, spread)
-        self.source, self.steps.compiled = data.source, compiled
-        if saved is None:
-            log = time.strftime("training_log_%Y-%m-%d-%H%M%S.csv")
-            self.position = Position(
-                chosen, log, History.of(recipe), compiled, seconds=seconds, normalisation=normalisation
-            )
-            if start:  # not before: compiling moves the norms' statistics by a batch
-                self.steps.begin(start)
-            return
-        self.position, variables = saved
-        with fitting(job.run.checkpoints / "resume"):
-            self.steps.write(variables)
 
 
 def settled(recipe: Recipe, position: Position) -> Recipe:
     """The recipe with what the probes decided, so that running it again is the same run."""
     return recipe.changed({"precision": position.precision, "compile": "on" if position.compiled else "off"})
-
-
-def steps_per_epoch(count: int, batch_size: int, replicas: int) -> int:
-    """The last step of an epoch takes what is left, unless that is too little for every replica to have two images."""
-    whole, left = divmod(count, batch_size)
-    return whole + (left >= (2 * replicas if replicas > 1 else 1))
-
-
-def leg_of(every: list[Leg], step: int) -> Leg:
-    """The leg that a step belongs to; the last one after the end."""
-    return next((leg for leg in every if step < leg.stop), every[-1])
-
-
-@contextlib.contextmanager
-def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
-    """Add the time that the block takes to `seconds[name]`."""
-    start = time.perf_counter()
-    try:
-        yield
-    finally:
-        seconds[name] += time.perf_counter() - start
