@@ -9,6 +9,7 @@ import numpy
 import pytest
 
 from peregrine import host
+from peregrine.errors import UsageError
 
 
 def test_threads_are_what_this_process_may_use() -> None:
@@ -62,3 +63,35 @@ def test_versions_of_what_is_installed() -> None:
     found = host.versions()
     assert found["numpy"] == numpy.__version__
     assert set(found) <= set(host.LIBRARIES)
+
+
+@pytest.mark.parametrize(
+    ("config", "rank"),
+    [
+        ("", 0),
+        ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}', 0),
+        ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1}}', 1),
+        ('{"cluster": {"chief": ["a:1"], "worker": ["b:1"]}, "task": {"type": "chief", "index": 0}}', 0),
+        ('{"cluster": {"chief": ["a:1"], "worker": ["b:1"]}, "task": {"type": "worker", "index": 0}}', 1),
+    ],
+)
+def test_the_first_worker_has_rank_0(monkeypatch: pytest.MonkeyPatch, config: str, rank: int) -> None:
+    monkeypatch.setenv("TF_CONFIG", config)
+    assert host.rank() == rank
+
+
+@pytest.mark.parametrize("config", ["{", "[]", '{"cluster": {}}', '{"task": {"type": "worker"}}'])
+def test_a_tf_config_that_nobody_can_read(monkeypatch: pytest.MonkeyPatch, config: str) -> None:
+    monkeypatch.setenv("TF_CONFIG", config)
+    with pytest.raises(UsageError, match=r'TF_CONFIG is JSON such as \{"cluster": .*; got'):
+        host.rank()
+
+
+def test_a_quarter_of_the_memory_is_for_data_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PEREGRINE_RESIDENT_GIB", raising=False)
+    assert host.resident_bytes() == host.memory_bytes() // 4
+    monkeypatch.setenv("PEREGRINE_RESIDENT_GIB", "0.5")
+    assert host.resident_bytes() == 2**29
+    monkeypatch.setenv("PEREGRINE_RESIDENT_GIB", "some")
+    with pytest.raises(UsageError, match=r"PEREGRINE_RESIDENT_GIB is a number of GiB, such as 4 or 0\.5; got 'some'"):
+        host.resident_bytes()

@@ -1,7 +1,7 @@
 """Rewrites of an ONNX graph that keep every number and make it what runtimes are good at.
 
 What comes out of tf2onnx has the normalisation before the permutation to NCHW, batch norms as a product and a sum,
-means over the pixels of NHWC, and reshapes to lengths that are constants but for the batch, or those already there.
+means and maxima over the pixels of NHWC, and reshapes to lengths that are constants but for the batch, or those already there.
 """
 
 from collections import defaultdict
@@ -89,21 +89,22 @@ def fix_reshapes(model: Any) -> None:
 
 
 def pool_before_permuting(graph: Any) -> None:
-    """Permute to NHWC, mean over the pixels → GlobalAveragePool, flatten.
+    """Permute to NHWC, mean or maximum over the pixels → GlobalAveragePool or GlobalMaxPool, flatten.
 
     The permutation moves all pixels. Runtimes pool in their own layout, and ONNX Runtime quantises this pooling alone.
     """
+    poolings = {"ReduceMean": "GlobalAveragePool", "ReduceMax": "GlobalMaxPool"}
     consumers, constants = _consumers(graph), _constants(graph)
     for permutation in list(graph.node):
-        mean = _only(consumers, permutation.output[0])
-        if permutation.op_type != "Transpose" or mean is None or mean.op_type != "ReduceMean":
+        pooling = _only(consumers, permutation.output[0])
+        if permutation.op_type != "Transpose" or pooling is None or pooling.op_type not in poolings:
             continue
-        axes = constants[mean.input[1]].tolist() if len(mean.input) > 1 and mean.input[1] in constants else []
-        if _permutation(permutation) != TO_NHWC or sorted(axes) != [1, 2] or _keeps_axes(mean):
+        axes = constants[pooling.input[1]].tolist() if len(pooling.input) > 1 and pooling.input[1] in constants else []
+        if _permutation(permutation) != TO_NHWC or sorted(axes) != [1, 2] or _keeps_axes(pooling):
             continue
-        pooled = f"{mean.output[0]}/pooled"
-        permutation.CopyFrom(helper.make_node("GlobalAveragePool", [permutation.input[0]], [pooled]))
-        mean.CopyFrom(helper.make_node("Flatten", [pooled], [mean.output[0]], axis=1))
+        pooled = f"{pooling.output[0]}/pooled"
+        permutation.CopyFrom(helper.make_node(poolings[pooling.op_type], [permutation.input[0]], [pooled]))
+        pooling.CopyFrom(helper.make_node("Flatten", [pooled], [pooling.output[0]], axis=1))
 
 
 def remove_idle_reshapes(model: Any) -> None:

@@ -6,7 +6,7 @@ import torch
 
 from peregrine.augmentation import Augmentation
 from peregrine.engines.pytorch.augment import EpochPlan, cut, plan_epoch, to_network
-from peregrine.engines.pytorch.pipeline import Batches, Resident, as_tensor, sample
+from peregrine.engines.pytorch.pipeline import Batches, Resident, as_tensor
 
 pytestmark = pytest.mark.torch
 
@@ -98,8 +98,3 @@ def test_a_mapped_file_is_used_where_it_lies(tmp_path) -> None:  # type: ignore[
     tensor = as_tensor(mapped)
     assert tensor.data_ptr() == mapped.ctypes.data
     assert torch.equal(tensor, pixels())
-
-
-def test_a_sample_is_spread_over_sorted_data() -> None:
-    images = np.arange(200, dtype=np.uint8)[:, None, None, None] * np.ones((1, 300, 300, 3), np.uint8)
-    assert sample(images)[:, 0, 0, 0].tolist() == np.linspace(0, 199, 100).astype(int).tolist()

@@ -19,7 +19,6 @@ from peregrine.engines.base import TrainingJob
 from peregrine.engines.pytorch import optim, train
 from peregrine.engines.pytorch.engine import PyTorchEngine
 from peregrine.engines.pytorch.pipeline import Batches, Resident
-from peregrine.engines.pytorch.train import class_weights
 from peregrine.errors import Interrupted, MachineError, TrainingDiverged
 from small_runs import StopAt
 
@@ -162,14 +161,6 @@ def test_running_out_of_memory_names_the_batch_size(job: MakeJob, monkeypatch: p
     monkeypatch.setattr(optim.Muon, "step", starve)
     with pytest.raises(MachineError, match=r"memory ran out with batch_size=16; use a smaller one, --set batch_size=8"):
         PyTorchEngine().train(job())
-
-
-def test_balanced_weights_average_to_one_over_the_images(tiny, shades) -> None:  # type: ignore[no-untyped-def]
-    data = shades(30).subset(np.array([0, 1, 2, 3, 6, 9, 12, 15]))
-    assert torch.equal(class_weights(data, tiny()), torch.ones(3))
-    weights = class_weights(data, tiny({"class_weights": "balanced"}))
-    assert weights[data.labels].mean().item() == pytest.approx(1)
-    assert weights[1] == weights[2] == 6 * weights[0]
 
 
 def test_grey_images_of_eight_pixels_train(job: MakeJob, shades) -> None:  # type: ignore[no-untyped-def]

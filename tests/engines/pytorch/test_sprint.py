@@ -1,5 +1,3 @@
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 
@@ -7,9 +5,8 @@ pytest.importorskip("torch", reason="the extra torch is not installed")
 import torch
 
 from peregrine.engines.pytorch.graph import Classifier, Normalise, build_classifier
-from peregrine.engines.pytorch.models.sprint import Group, Options, resolve
+from peregrine.engines.pytorch.models.sprint import Group
 from peregrine.engines.pytorch.precision import choose
-from peregrine.errors import DataError, RecipeError
 from peregrine.recipe import ModelChoice
 
 pytestmark = pytest.mark.torch
@@ -79,24 +76,6 @@ def test_whitening_runs_in_fp32_under_autocast() -> None:
         logits = network(torch.randn(2, 3, 16, 16))
     assert seen == [torch.float32]
     assert logits.dtype == torch.bfloat16
-
-
-def test_grey_images_resolve_to_fewer_filters(shades: Callable[..., object]) -> None:
-    def resolved(grey: bool, **options: object) -> Options:
-        images = shades(grey=grey).images  # type: ignore[attr-defined]
-        pixels = Normalise.of(images)(torch.from_numpy(images).permute(0, 3, 1, 2).float())
-        return resolve(Options.model_validate(options), pixels)
-
-    assert resolved(grey=False).whitening == 24
-    assert resolved(grey=True).whitening == 8
-    assert resolved(grey=True, whitening=4).whitening == 4
-    with pytest.raises(RecipeError, match=r"model\.whitening is at most 8 for these images.*got 24; use --set"):
-        resolved(grey=True, whitening=24)
-
-
-def test_images_of_one_colour_cannot_be_trained_on() -> None:
-    with pytest.raises(DataError, match="training needs images that differ"):
-        resolve(Options(), torch.zeros(4, 3, 8, 8))
 
 
 def test_a_channel_without_contrast_is_only_centred() -> None:

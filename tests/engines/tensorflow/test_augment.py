@@ -188,8 +188,20 @@ def test_far_outside_the_fill_is_what_it_says() -> None:
     one, zero = tf.ones([1]), tf.zeros([1])
     read = Maps(one, zero, 40.0 * one, zero, one, -40.0 * one)
     padded = np.pad(images, ((0, 0), (40, 40), (40, 40), (0, 0)), mode="symmetric")[:, :16, 80:96]
-    floats = tf.constant(images, tf.float32)
-    np.testing.assert_array_equal(resample(floats, read, "reflect"), padded)
-    np.testing.assert_array_equal(resample(floats, read, "constant"), np.zeros_like(images))
+    whole = tf.constant(images, tf.float32), read
+    places = tf.range(16)[None], tf.range(16)[None]
+    np.testing.assert_array_equal(resample(*whole, "reflect", *places), padded)
+    np.testing.assert_array_equal(resample(*whole, "constant", *places), np.zeros_like(images))
     corner = np.broadcast_to(images[:, :1, -1:], images.shape)
-    np.testing.assert_array_equal(resample(floats, read, "nearest"), corner)
+    np.testing.assert_array_equal(resample(*whole, "nearest", *places), corner)
+
+
+def test_a_shift_by_whole_pixels_joins_the_resampling() -> None:
+    """In one pass, and to the digit what the shift of the resampled image would be."""
+    images = smooth(3)
+    affine = {"rotation": 30.0, "zoom": 0.2}
+    noises = {"ROTATION": 0.8, "ZOOM_X": 0.1}
+    together = augmented(images, Augmentation(translate=3, **affine), SHIFT_Y=0.99, SHIFT_X=0.0, **noises)
+    turned = augmented(images, Augmentation(**affine), **noises)
+    padded = np.pad(turned, ((0, 0), (3, 3), (3, 3), (0, 0)), mode="reflect")
+    np.testing.assert_allclose(together, padded[:, 6:38, 0:32], atol=1e-3)

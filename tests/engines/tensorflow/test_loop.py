@@ -17,7 +17,7 @@ from peregrine.engines.tensorflow import precision, train
 from peregrine.engines.tensorflow.checkpoint import load_model
 from peregrine.engines.tensorflow.engine import TensorFlowEngine
 from peregrine.engines.tensorflow.library import tf
-from peregrine.engines.tensorflow.steps import Steps, class_weights, cross_entropy
+from peregrine.engines.tensorflow.steps import Steps, cross_entropy
 from peregrine.errors import DamagedFile, Interrupted, MachineError, TrainingDiverged
 from peregrine.schedule import Cosine, Linear, OneCycle, Step
 
@@ -250,14 +250,6 @@ def test_bf16_has_to_be_clearly_faster(monkeypatch: pytest.MonkeyPatch, bf16_s: 
 
 
 # ---- loss -----------------------------------------------------------------------------------------------------------
-
-
-def test_balanced_weights_average_to_one_over_the_images() -> None:
-    data = small_runs.patterns(40, 0).subset(np.array([0, 4, 8, 12, 1, 5, 2, 3]))
-    np.testing.assert_array_equal(class_weights(data, small_runs.recipe("tensorflow")), np.ones(4))
-    weights = class_weights(data, small_runs.recipe("tensorflow", {"class_weights": "balanced"}))
-    np.testing.assert_allclose(weights, [0.5, 1, 2, 2])
-    assert weights[data.labels].mean() == pytest.approx(1)
 
 
 def test_smoothing_spreads_a_part_of_the_target() -> None:

@@ -9,7 +9,6 @@ pytest.importorskip("peregrine.engines.tensorflow.library", reason="needs the ex
 import small_runs
 from peregrine.engines.tensorflow import network
 from peregrine.engines.tensorflow.models import sprint
-from peregrine.errors import DataError, RecipeError
 from peregrine.recipe import Recipe
 
 pytestmark = pytest.mark.tensorflow
@@ -97,13 +96,3 @@ def test_the_filters_never_learn_and_their_bias_only_at_first() -> None:
     first, rest = sprint.phases(sprint.Options(whitening_bias=0.2))
     assert (first.until, first.resting, rest.until, rest.resting) == (0.2, ("whitening/kernel",), 1.0, ("whitening",))
     assert [phase.resting for phase in sprint.phases(sprint.Options(whitening_bias=1.0))] == [("whitening/kernel",)]
-
-
-def test_what_auto_comes_to() -> None:
-    grey = images(50)[..., :1].repeat(3, axis=3)
-    assert sprint.resolve(sprint.Options(), images(50)).whitening == 24
-    assert sprint.resolve(sprint.Options(), grey).whitening == 8
-    with pytest.raises(RecipeError, match=r"model\.whitening is at most 8 for these images, .*; got 12; use --set"):
-        sprint.resolve(sprint.Options(whitening=12), grey)
-    with pytest.raises(DataError, match="every pixel of these has the same colour"):
-        sprint.resolve(sprint.Options(), np.full((9, 8, 8, 3), 7, np.uint8))

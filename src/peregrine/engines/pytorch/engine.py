@@ -10,18 +10,17 @@ from peregrine.augmentation import PRESETS, Augmentation
 from peregrine.dataset import Dataset, Images
 from peregrine.engines.base import TrainedModel, TrainingJob, TrainingResult
 from peregrine.engines.pytorch import train
-from peregrine.engines.pytorch.augment import to_network
 from peregrine.engines.pytorch.device import pick
 from peregrine.engines.pytorch.graph import (
     Classifier,
-    Normalise,
     build_classifier,
     load_weights,
     network_module,
     network_options,
     save_weights,
 )
-from peregrine.engines.pytorch.pipeline import as_tensor, sample
+from peregrine.engines.pytorch.pipeline import as_tensor
+from peregrine.engines.statistics import sample
 from peregrine.errors import RecipeError
 from peregrine.formats import FORMATS
 from peregrine.recipe import Recipe
@@ -54,8 +53,7 @@ class PyTorchEngine:
         smallest = module.smallest_input(options)
         if size < smallest:
             raise RecipeError(f"the model {recipe.model.name} takes images of {smallest} pixels or more; got {size}")
-        some = sample(train.images)
-        options = module.resolve(options, Normalise.of(some)(to_network(as_tensor(some), size)))
+        options = module.resolve(options, sample(train.images))
         return recipe.changed({"model": {"name": recipe.model.name, **options.model_dump(mode="json")}})
 
     def train(self, job: TrainingJob) -> TrainingResult:

@@ -15,8 +15,6 @@ from peregrine.dataset import Dataset, Images
 from peregrine.engines.pytorch import augment
 from peregrine.recipe import Recipe
 
-SAMPLED_PIXELS = 5000 * 32 * 32
-
 
 class Resident:
     """A data set on the device.
@@ -85,12 +83,6 @@ class Batches:
         size = self._recipe.input.size
         assert size != "auto"  # `resolve` has filled it in
         return next((small for until, small in self._recipe.input.growth if done < until * self.total), size)
-
-
-def sample(images: Images) -> Images:
-    """A few thousand images, evenly spread, for a data set may be sorted by class."""
-    count = min(len(images), max(100, SAMPLED_PIXELS // (images.shape[1] * images.shape[2])))
-    return images[np.linspace(0, len(images) - 1, count).astype(np.intp)]
 
 
 def as_tensor(array: npt.NDArray[Any]) -> Tensor:

@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor, nn
+from torch import nn
 
 from peregrine import progress
-from peregrine.dataset import Dataset, Labels
+from peregrine.dataset import Labels
 from peregrine.engines import board, resume
 from peregrine.engines.base import TrainingJob, TrainingResult
 from peregrine.engines.events import EventWriter
@@ -20,10 +20,10 @@ from peregrine.engines.pytorch.checkpoint import BEST, LATEST, State, load_state
 from peregrine.engines.pytorch.device import memory_explained, pick
 from peregrine.engines.pytorch.graph import Classifier, Normalise, build_classifier, save_weights
 from peregrine.engines.pytorch.optim import optimizers, set_rates
-from peregrine.engines.pytorch.pipeline import Batches, Resident, as_tensor, sample
+from peregrine.engines.pytorch.pipeline import Batches, Resident, as_tensor
 from peregrine.engines.pytorch.precision import Precision, autocast, choose
+from peregrine.engines.statistics import class_weights, sample
 from peregrine.progress import Advance
-from peregrine.recipe import Recipe
 
 SAVE_EVERY_S = 60.0  # within an epoch
 LOOK_EVERY_S = 1.0  # on a GPU, where looking at a loss makes the host wait for it
@@ -62,7 +62,7 @@ class _Loop:
         self._device = pick()
         self.batches = Batches(Resident.of(job.train, self._device), job.recipe)
         self._validation = Resident.of(job.validation, self._device) if job.validation is not None else None
-        self._class_weights = class_weights(job.train, job.recipe).to(self._device)
+        self._class_weights = torch.from_numpy(class_weights(job.train, job.recipe)).to(self._device)
         saved = resume.newest(self._folder / "resume") if job.resume else None
         if saved is None:
             self.state = _begin(job, self.batches, self._device)
@@ -271,14 +271,6 @@ def _state(
         losses=torch.zeros(batches.per_epoch, device=device),
         hits=torch.zeros(batches.per_epoch, dtype=torch.int64, device=device),
     )
-
-
-def class_weights(train: Dataset, recipe: Recipe) -> Tensor:
-    """The weight of each class in the loss, float32 `(C,)`; over the training images, they average to 1."""
-    counts = torch.from_numpy(train.counts)
-    if recipe.class_weights == "none":
-        return torch.ones(len(counts))
-    return len(train) / (len(counts) * counts).float()
 
 
 @torch.inference_mode()

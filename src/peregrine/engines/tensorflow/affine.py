@@ -61,21 +61,23 @@ def maps(noise: Noise, mirrored: Any, settings: Augmentation, height: int, width
     return Maps(xx, xy, x0, yx, yy, y0)
 
 
-def resample(images: Any, read: Maps, fill: str) -> Any:
+def resample(images: Any, read: Maps, fill: str, rows: Any, columns: Any) -> Any:
     """Read each image through its map.
 
     Args:
         images: float32 `(B, H, W, C)`.
         fill: what lies outside: `nearest` (aaa|abc|ccc), `reflect` (cba|abc|cba) or `constant` (000|abc|000).
+        rows, columns: which of the mapped image's pixels come out, int32 `(B, H)` and `(B, W)`, or the same for all
+            with `(1, H)` and `(1, W)`.
     """
     _, height, width, channels = images.shape
-    x, y = tf.range(width, dtype=tf.float32)[None, None, :], tf.range(height, dtype=tf.float32)[None, :, None]
-    columns = _neighbours(_each(read.xx) * x + _each(read.xy) * y + _each(read.x0), width, fill)
-    rows = _neighbours(_each(read.yx) * x + _each(read.yy) * y + _each(read.y0), height, fill)
+    x, y = tf.cast(columns, tf.float32)[:, None, :], tf.cast(rows, tf.float32)[:, :, None]
+    across = _neighbours(_each(read.xx) * x + _each(read.xy) * y + _each(read.x0), width, fill)
+    down = _neighbours(_each(read.yx) * x + _each(read.yy) * y + _each(read.y0), height, fill)
     pixels = tf.reshape(images, [-1, height * width, channels])
     result = 0.0
-    for row, row_share in rows:
-        for column, column_share in columns:
+    for row, row_share in down:
+        for column, column_share in across:
             index = tf.reshape(row * width + column, [-1, height * width])
             found = tf.reshape(tf.gather(pixels, index, axis=1, batch_dims=1), [-1, height, width, channels])
             result += found * (row_share * column_share)[..., None]

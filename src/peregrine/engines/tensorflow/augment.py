@@ -23,13 +23,13 @@ def augment(images: Any, noise: Noise, mirrored: Any, settings: Augmentation, me
         float32 `(B, H, W, 3)`.
     """
     _, height, width, _ = images.shape
+    rows, columns = places(noise, settings.translate, height, width)
     if affine.is_affine(settings):
-        # The mirroring comes free of charge with the map.
+        # The mirroring comes free of charge with the map, and the shift with the places.
         read = affine.maps(noise, mirrored, settings, height, width)
-        images = affine.resample(tf.cast(images, tf.float32), read, settings.fill)
-        mirrored = None
-    if settings.translate or mirrored is not None:
-        images = move(images, noise, mirrored, settings.translate)
+        images = affine.resample(tf.cast(images, tf.float32), read, settings.fill, rows, columns)
+    elif settings.translate or mirrored is not None:
+        images = move(images, rows, columns, mirrored)
     images = tf.cast(images, tf.float32)
     if settings.brightness or settings.contrast:
         images = recolour(images, noise, settings)
@@ -38,15 +38,26 @@ def augment(images: Any, noise: Noise, mirrored: Any, settings: Augmentation, me
     return images
 
 
-def move(images: Any, noise: Noise, mirrored: Any, reach: int) -> Any:
-    """Shift by up to `reach` whole pixels, the border reflected (abc → cbabc), and mirror; exact in any dtype."""
+def places(noise: Noise, reach: int, height: int, width: int) -> tuple[Any, Any]:
+    """Rows and columns of an image shifted by up to `reach` whole pixels, the border reflected (abc → cbabc).
+
+    Returns:
+        int32 `(B, H)` and `(B, W)`; without a reach, `(1, H)` and `(1, W)`.
+    """
+    rows, columns = tf.range(height)[None], tf.range(width)[None]
+    if reach:
+        rows = _reflected(rows + noise.whole("shift_y", reach)[:, None], height)
+        columns = _reflected(columns + noise.whole("shift_x", reach)[:, None], width)
+    return rows, columns
+
+
+def move(images: Any, rows: Any, columns: Any, mirrored: Any) -> Any:
+    """Put images together from their rows and columns, and mirror some; exact in any dtype."""
     _, height, width, channels = images.shape
-    rows = _reflected(tf.range(height)[None] + noise.whole("shift_y", reach)[:, None], height)
-    columns = _reflected(tf.range(width)[None] + noise.whole("shift_x", reach)[:, None], width)
     if mirrored is not None:
         columns = tf.where(mirrored[:, None], tf.reverse(columns, [1]), columns)
-    places = tf.reshape(rows[:, :, None] * width + columns[:, None, :], [-1, height * width])
-    moved = tf.gather(tf.reshape(images, [-1, height * width, channels]), places, axis=1, batch_dims=1)
+    index = tf.reshape(rows[:, :, None] * width + columns[:, None, :], [-1, height * width])
+    moved = tf.gather(tf.reshape(images, [-1, height * width, channels]), index, axis=1, batch_dims=1)
     return tf.reshape(moved, [-1, height, width, channels])
 
 

@@ -8,9 +8,9 @@ import numpy.typing as npt
 
 from peregrine.dataset import Dataset, Images
 from peregrine.engines.base import TrainedModel, TrainingJob, TrainingResult
+from peregrine.engines.statistics import sample
 from peregrine.engines.tensorflow import network, train
 from peregrine.engines.tensorflow.checkpoint import fitting, load_model, save_model
-from peregrine.engines.tensorflow.steps import sample
 from peregrine.errors import RecipeError
 from peregrine.formats import FORMATS
 from peregrine.recipe import Recipe

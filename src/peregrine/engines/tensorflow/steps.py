@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from peregrine.dataset import Dataset, Images, channel_statistics
 from peregrine.engines.events import Floats
+from peregrine.engines.statistics import class_weights, sample
 from peregrine.engines.tensorflow import network, norms, optim, strategy
 from peregrine.engines.tensorflow.batches import Batches
 from peregrine.engines.tensorflow.legs import Leg
@@ -21,7 +22,6 @@ from peregrine.engines.tensorflow.starting import Start
 from peregrine.recipe import Recipe
 
 JUDGED_BATCH = 500  # validation images at once
-SAMPLED_PIXELS = 5000 * 32 * 32
 
 Variables = list[npt.NDArray[Any]]
 
@@ -289,20 +289,6 @@ def _resting(model: Any, resting: tuple[str, ...]) -> Iterator[list[Any]]:
     finally:
         for layer in layers:
             layer.trainable = True
-
-
-def sample(images: Images) -> Images:
-    """A few thousand images, evenly spread, for a data set may be sorted by class."""
-    count = min(len(images), max(100, SAMPLED_PIXELS // (images.shape[1] * images.shape[2])))
-    return images[np.linspace(0, len(images) - 1, count).astype(np.intp)]
-
-
-def class_weights(train: Dataset, recipe: Recipe) -> npt.NDArray[np.float32]:
-    """The weight of each class in the loss, float32 `(C,)`; over the training images, they average to 1."""
-    counts = train.counts
-    if recipe.class_weights == "none":
-        return np.ones(len(counts), np.float32)
-    return (len(train) / (len(counts) * counts)).astype(np.float32)
 
 
 def cross_entropy(logits: Any, targets: Any, smoothing: float) -> Any:

@@ -2,6 +2,6 @@
 
 Options         a frozen table of the recipe: the keys of `[model]` beyond `name`
 smallest_input  (options) -> int: the smallest side of an image, in pixels
-resolve         (options, images) -> Options: what `auto` comes to, given a normalised sample of the training images
+resolve         (options, images) -> Options: what `auto` comes to, given a sample of the training images, uint8 NHWC
 build           (options, image_size, class_count) -> Network: with fresh weights from the global generator
 """

@@ -16,68 +16,29 @@ hlb-CIFAR10 (github.com/tysam-code/hlb-CIFAR10).
 import copy
 import itertools
 from collections.abc import Callable
-from typing import Annotated, Literal, Self
+from typing import Self
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from peregrine.dataset import Images
 from peregrine.engines.pytorch.models.base import Network
-from peregrine.engines.whitening import filter_count, whitening_filters
-from peregrine.errors import DataError, RecipeError
-from peregrine.validation import Table
+from peregrine.engines.sprint import PATCH, Activation, Options, resolved
+from peregrine.engines.whitening import whitening_filters
+from peregrine.errors import RecipeError
 
-PATCH = 2  # side of the whitened patches
-
-Activation = Literal["gelu", "silu", "relu"]
 _ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,
     "silu": lambda: nn.SiLU(inplace=True),
     "relu": lambda: nn.ReLU(inplace=True),
 }
-Width = Annotated[int, Field(ge=1)]
 
 
-class Options(Table):
-    """Sizes of the network.
-
-    Attributes:
-        widths: channels of each group.
-        activation: after the whitening and after every norm.
-        whitening: number of whitening filters, two for each direction in which patches vary; `auto` takes all that the
-            training images support: 24 for colour, 8 for grey.
-        whitening_bias: share of the run in which the bias of the whitening learns; after it no gradient goes so deep.
-    """
-
-    widths: Annotated[tuple[Width, ...], Field(min_length=1)] = (32, 128, 256)
-    activation: Activation = "gelu"
-    whitening: Annotated[int, Field(ge=2, le=2 * 3 * PATCH**2, multiple_of=2)] | Literal["auto"] = "auto"
-    whitening_bias: Annotated[float, Field(ge=0, le=1)] = 0.1
-
-
-def resolve(options: Options, images: Tensor) -> Options:
-    """Settle the number of whitening filters.
-
-    Args:
-        images: a sample of the training images, float32 `(n, 3, H, W)`, normalised.
-
-    Raises:
-        DataError: the images do not vary.
-        RecipeError: there are fewer directions than filters are asked for.
-    """
-    most = filter_count(images.permute(0, 2, 3, 1).numpy(), PATCH)
-    if most == 0:
-        raise DataError("training needs images that differ; every pixel of these has the same colour")
-    if options.whitening == "auto":
-        return options.model_copy(update={"whitening": most})
-    if options.whitening > most:
-        raise RecipeError(
-            f"model.whitening is at most {most} for these images, whose patches vary in {most // 2} directions; "
-            f"got {options.whitening}; use --set model.whitening=auto"
-        )
-    return options
+def resolve(options: Options, images: Images) -> Options:
+    """Settle the number of whitening filters, see `engines.sprint.resolved`."""
+    return resolved(options, images)
 
 
 def smallest_input(options: Options) -> int:

@@ -1,0 +1,58 @@
+"""What the network `sprint` is on both engines: its options, and how many whitening filters the images support."""
+
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from peregrine.dataset import Images, channel_statistics
+from peregrine.engines.whitening import filter_count
+from peregrine.errors import DataError, RecipeError
+from peregrine.validation import Table
+
+PATCH = 2  # side of the whitened patches
+
+Activation = Literal["gelu", "silu", "relu"]
+Width = Annotated[int, Field(ge=1)]
+
+
+class Options(Table):
+    """Sizes of the network.
+
+    Attributes:
+        widths: channels of each group.
+        activation: after the whitening and after every norm.
+        whitening: number of whitening filters, two for each direction in which patches vary; `auto` takes all that the
+            training images support: 24 for colour, 8 for grey.
+        whitening_bias: share of the run in which the bias of the whitening learns; after it no gradient goes so deep.
+    """
+
+    widths: Annotated[tuple[Width, ...], Field(min_length=1)] = (32, 128, 256)
+    activation: Activation = "gelu"
+    whitening: Annotated[int, Field(ge=2, le=2 * 3 * PATCH**2, multiple_of=2)] | Literal["auto"] = "auto"
+    whitening_bias: Annotated[float, Field(ge=0, le=1)] = 0.1
+
+
+def resolved(options: Options, images: Images) -> Options:
+    """Settle the number of whitening filters.
+
+    Args:
+        images: a sample of the training images, uint8 `(n, H, W, 3)`.
+
+    Raises:
+        DataError: the images do not vary.
+        RecipeError: there are fewer directions than filters are asked for.
+    """
+    means, deviations = channel_statistics(images)
+    scale = np.array([deviation if deviation > 0 else 1.0 for deviation in deviations])
+    most = filter_count((images - np.array(means)) / scale, PATCH)
+    if most == 0:
+        raise DataError("training needs images that differ; every pixel of these has the same colour")
+    if options.whitening == "auto":
+        return options.model_copy(update={"whitening": most})
+    if options.whitening > most:
+        raise RecipeError(
+            f"model.whitening is at most {most} for these images, whose patches vary in {most // 2} directions; "
+            f"got {options.whitening}; use --set model.whitening=auto"
+        )
+    return options
