@@ -96,11 +96,11 @@ def test_efficientnet(tmp_path: Path) -> None:
     assert (found["Transpose"], found["Resize"], found["GlobalAveragePool"], found["Conv"]) == (1, 1, 17, 81)
 
 
-def test_sprint(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("activation", "operation"), [("gelu", "Erf"), ("silu", "Sigmoid"), ("relu", "Relu")])
+def test_sprint(tmp_path: Path, activation: str, operation: str) -> None:
     """Norms go into their convolutions; the maximum is pooled in the runtimes' layout."""
-    ancestor = keras_ancestor.write(
-        tmp_path / "keras", 20, name="sprint", widths=[8, 12, 16], whitening=12, activation="relu"
-    )
+    options = {"widths": [8, 12, 16], "whitening": 12, "activation": activation}
+    ancestor = keras_ancestor.write(tmp_path / "keras", 20, name="sprint", **options)
     exported = export(ancestor)
     for count in (1, 50):
         assert largest_difference(ancestor, exported, making.images(count, 20, seed=1)) < 1e-4
@@ -108,6 +108,7 @@ def test_sprint(tmp_path: Path) -> None:
     found = operations(exported)
     assert found.keys().isdisjoint({"ReduceMax", "Reshape", "Shape"})
     assert (found["Transpose"], found["Conv"], found["MaxPool"], found["GlobalMaxPool"]) == (1, 7, 3, 1)
+    assert found[operation] == 7
 
 
 def test_the_file_tells_nothing_of_this_machine(exported: Artifact) -> None:

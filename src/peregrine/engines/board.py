@@ -50,7 +50,7 @@ def write_epoch(
         images: uint8 `(N, H, W, 3)`, the first training images of the epoch as the network saw them.
         predicted: class of each image in `job.validation`, int64 `(N,)`; None where none was judged.
         weights: each trained weight by its name, after the epoch; empty where no histograms are wanted.
-        gradients: of the loss in the epoch's last step, by the same names; likewise.
+        gradients: of the loss by the same names, in the epoch's last step or, after it, of `images`; likewise.
     """
     events.scalars(row.scalars(), row.epoch)
     events.image("training_images", grid(images), row.epoch)

@@ -7,7 +7,8 @@ import onnx
 
 from peregrine.artifact import Artifact
 from peregrine.engines.tensorflow.checkpoint import load_model
-from peregrine.engines.tensorflow.library import tf
+from peregrine.engines.tensorflow.library import keras, tf
+from peregrine.engines.tensorflow.network import copy_weights
 from peregrine.export import onnx_rewrites
 from peregrine.formats import FORMATS
 
@@ -23,7 +24,7 @@ def convert(source: Artifact, folder: Path) -> dict[str, Any]:
     Returns:
         Notes for the manifest: the opset, and what produced the file.
     """
-    keras_model = load_model(source.model_path)
+    keras_model = _with_erf(load_model(source.model_path))
     signature = [tf.TensorSpec([None, *keras_model.input_shape[1:]], tf.uint8, name="images")]
     function = tf.function(lambda images: keras_model(images, training=False), input_signature=signature)
     model, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=OPSET)
@@ -39,3 +40,27 @@ def convert(source: Artifact, folder: Path) -> dict[str, Any]:
     onnx.checker.check_model(model, full_check=True)
     onnx.save_model(model, folder / FORMATS["onnx"].file)
     return {"opset": OPSET, "producer": f"{model.producer_name} {model.producer_version}"}
+
+
+def _with_erf(model: Any) -> Any:
+    """The same model with GELU in terms of erf: Keras 3.15 takes erfc, which is no operation of ONNX.
+
+    Written as ONNX Runtime looks for it, to make one operation of it again.
+    """
+    swapped = []
+
+    def copy(layer: Any) -> Any:
+        if isinstance(layer, keras.layers.Activation) and layer.activation is keras.activations.gelu:
+            swapped.append(layer.name)
+            return keras.layers.Activation(_gelu, name=layer.name)
+        return type(layer).from_config(layer.get_config())
+
+    clone = keras.models.clone_model(model, clone_function=copy, recursive=True)
+    if not swapped:
+        return model
+    copy_weights(model, clone)
+    return clone
+
+
+def _gelu(x: Any) -> Any:
+    return x * (0.5 * (1.0 + tf.math.erf(x * 0.7071067811865476)))

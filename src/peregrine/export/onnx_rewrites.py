@@ -1,7 +1,8 @@
 """Rewrites of an ONNX graph that keep every number and make it what runtimes are good at.
 
 What comes out of tf2onnx has the normalisation before the permutation to NCHW, batch norms as a product and a sum,
-means and maxima over the pixels of NHWC, and reshapes to lengths that are constants but for the batch, or those already there.
+means and maxima over the pixels of NHWC, and reshapes to lengths that are constants but for the batch, or those already
+there.
 """
 
 from collections import defaultdict
