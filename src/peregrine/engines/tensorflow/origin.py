@@ -95,8 +95,8 @@ def find_origin(path: str | Path) -> Origin:
     record = read_record(found)
     if record is None:
         raise UsageError(
-            f"{found} was not written by Peregrine; load_model takes a checkpoint, an artifact or a run of Peregrine's, "
-            "and the models of others will come in by `peregrine import`, which this version does not have yet"
+            f"{found} was not written by Peregrine; load_model takes a checkpoint, an artifact or a run of Peregrine's; "
+            "models of others will come in by `peregrine import`, which this version does not have yet"
         )
     return Origin(found, _recipe(record["recipe"], found), tuple(record["class_names"]))
 
