@@ -95,7 +95,7 @@ def find_origin(path: str | Path) -> Origin:
     record = read_record(found)
     if record is None:
         raise UsageError(
-            f"{found} was not written by Peregrine; load_model takes a checkpoint, an artifact or a run of Peregrine's; "
+            f"{found} was not written by Peregrine; load_model takes a checkpoint, an artifact or a run of its own; "
             "models of others will come in by `peregrine import`, which this version does not have yet"
         )
     return Origin(found, _recipe(record["recipe"], found), tuple(record["class_names"]))
