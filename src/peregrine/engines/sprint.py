@@ -33,7 +33,7 @@ class Options(Table):
     whitening_bias: Annotated[float, Field(ge=0, le=1)] = 0.1
 
 
-def resolved(options: Options, images: Images) -> Options:
+def resolve(options: Options, images: Images) -> Options:
     """Settle the number of whitening filters.
 
     Args:

@@ -9,11 +9,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from peregrine import recipe
-
-# The quintic of Muon (kellerjordan.github.io/posts/muon): fast rather than exact, it drives every singular value to
-# between about 0.7 and 1.2.
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
-ITERATIONS = 3  # enough beside rescaled weights; airbench94
+from peregrine.engines.muon import ITERATIONS, NEWTON_SCHULZ
 
 
 def optimizers(network: nn.Module, choice: recipe.Optimizer, batch_size: int, product: torch.dtype) -> list[Optimizer]:

@@ -4,12 +4,8 @@ import math
 from typing import Any
 
 from peregrine import recipe
+from peregrine.engines.muon import ITERATIONS, NEWTON_SCHULZ
 from peregrine.engines.tensorflow.library import keras, tf
-
-# The quintic of Muon (kellerjordan.github.io/posts/muon): fast rather than exact, it drives every singular value to
-# between about 0.7 and 1.2.
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
-ITERATIONS = 3  # enough beside rescaled weights; airbench94
 
 
 def optimizer(choice: recipe.Optimizer, batch_size: int, product: str) -> Any:

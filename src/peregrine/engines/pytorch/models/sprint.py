@@ -23,9 +23,9 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from peregrine.dataset import Images
 from peregrine.engines.pytorch.models.base import Network
-from peregrine.engines.sprint import PATCH, Activation, Options, resolved
+from peregrine.engines.sprint import PATCH, Activation, Options
+from peregrine.engines.sprint import resolve as resolve
 from peregrine.engines.whitening import whitening_filters
 from peregrine.errors import RecipeError
 
@@ -34,11 +34,6 @@ _ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
     "silu": lambda: nn.SiLU(inplace=True),
     "relu": lambda: nn.ReLU(inplace=True),
 }
-
-
-def resolve(options: Options, images: Images) -> Options:
-    """Settle the number of whitening filters, see `engines.sprint.resolved`."""
-    return resolved(options, images)
 
 
 def smallest_input(options: Options) -> int:

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from peregrine.dataset import Images
-from peregrine.engines.sprint import PATCH, Options, resolved
+from peregrine.engines.sprint import PATCH, Options
+from peregrine.engines.sprint import resolve as resolve
 from peregrine.engines.tensorflow.library import keras
 from peregrine.engines.tensorflow.models.base import Phase
 from peregrine.engines.whitening import whitening_filters
@@ -34,11 +35,6 @@ def smallest_input(options: Options) -> int:
     """Each group halves the image, and the whitening takes a pixel."""
     side: int = 2 ** len(options.widths) + 1
     return side
-
-
-def resolve(options: Options, images: Images) -> Options:
-    """Settle the number of whitening filters, see `engines.sprint.resolved`."""
-    return resolved(options, images)
 
 
 def phases(options: Options) -> tuple[Phase, ...]:
