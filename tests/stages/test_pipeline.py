@@ -73,6 +73,12 @@ def test_every_file_of_the_plan_is_there(run: RunDirectory) -> None:
     assert not list(run.path.rglob(".tmp-*"))
 
 
+def test_the_page_of_a_finished_run_does_not_say_that_it_runs(run: RunDirectory) -> None:
+    page = run.report_path.read_text("utf-8")
+    assert "status:" not in page
+    assert "running" not in page
+
+
 def test_the_result_is_good_and_proved(work: Path) -> None:
     summary = json.loads((work / "run.json").read_text())
     assert summary["evaluation"]["accuracy"] > 0.97

@@ -63,21 +63,22 @@ def run(
     directory = RunDirectory.open(ancestor.path.parent.parent)
     evaluation = benchmark = page = None
     exports: list[Export] = []
-    with directory.lock(), directory.verb("run"):
-        loaded = TRAINING in directory.read().get("skipped", [])
-        flags = {TRAINING: loaded, "inference": skip_inference, "visualization": skip_visualization}
-        directory.update(skipped=[name for name, skipped in flags.items() if skipped])
-        if not skip_inference:
-            target = Target(ancestor, directory, whole_run=True)
-            test = target.splits(splits).test
-            with directory.verb("evaluate", within="run"):
-                evaluation = evaluate_part(target, test, "test", None, record=True, pictures=pictures)
-            with directory.verb("export", within="run"):
-                exports = export_and_prove(target, test, reachable(ancestor.manifest.format))
-            with directory.verb("benchmark", within="run"):
-                benchmark = benchmark_candidates(directory, directory.artifacts(), test, pictures=pictures)
+    with directory.lock():
+        with directory.verb("run"):
+            loaded = TRAINING in directory.read().get("skipped", [])
+            flags = {TRAINING: loaded, "inference": skip_inference, "visualization": skip_visualization}
+            directory.update(skipped=[name for name, skipped in flags.items() if skipped])
+            if not skip_inference:
+                target = Target(ancestor, directory, whole_run=True)
+                test = target.splits(splits).test
+                with directory.verb("evaluate", within="run"):
+                    evaluation = evaluate_part(target, test, "test", None, record=True, pictures=pictures)
+                with directory.verb("export", within="run"):
+                    exports = export_and_prove(target, test, reachable(ancestor.manifest.format))
+                with directory.verb("benchmark", within="run"):
+                    benchmark = benchmark_candidates(directory, directory.artifacts(), test, pictures=pictures)
         if not skip_visualization:
-            page = report(directory)
+            page = report(directory)  # now that the record tells that the run is done
     refuse_failed([outcome for outcome in exports if is_fp32(outcome)])
     training = files.read_json(directory.results / "training_summary.json")
     return RunSummary(directory.path, training, evaluation, exports, benchmark, page)
