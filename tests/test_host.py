@@ -95,3 +95,29 @@ def test_a_quarter_of_the_memory_is_for_data_unless_told_otherwise(monkeypatch: 
     monkeypatch.setenv("PEREGRINE_RESIDENT_GIB", "some")
     with pytest.raises(UsageError, match=r"PEREGRINE_RESIDENT_GIB is a number of GiB, such as 4 or 0\.5; got 'some'"):
         host.resident_bytes()
+
+
+TORCHRUN = {
+    "RANK": "3",
+    "WORLD_SIZE": "4",
+    "LOCAL_RANK": "1",
+    "LOCAL_WORLD_SIZE": "2",
+    "TORCHELASTIC_RESTART_COUNT": "5",
+}
+
+
+def test_what_torchrun_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert host.torchrun() is None
+    for name, value in TORCHRUN.items():
+        monkeypatch.setenv(name, value)
+    assert host.torchrun() == host.Torchrun(3, 4, 1, 2, restarts=5, max_restarts=0)
+    assert host.rank() == 3
+
+
+@pytest.mark.parametrize(("name", "value"), [("RANK", ""), ("RANK", "4"), ("WORLD_SIZE", "two"), ("LOCAL_RANK", "-1")])
+def test_what_torchrun_would_not_tell(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    for key, text in {**TORCHRUN, name: value}.items():
+        monkeypatch.setenv(key, text)
+    with pytest.raises(UsageError, match=f"torchrun tells each process its number, .*; got .*{name}={value}"):
+        host.torchrun()

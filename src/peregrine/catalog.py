@@ -56,6 +56,20 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "pytorch/sprint": Entry(
             "peregrine.engines.pytorch.models.sprint", "torch", "whitening and six convolutions, built for speed"
         ),
+        "pytorch/resnet18": Entry(
+            "peregrine.engines.pytorch.models.resnet18",
+            "torch",
+            "ResNet-18 with torchvision's names, so that its weights fit",
+        ),
+    },
+    # how an engine's checkpoints tell what they are
+    "record": {
+        "tensorflow": Entry("peregrine.engines.tensorflow.record:read_record", "tensorflow"),
+        "pytorch": Entry("peregrine.engines.pytorch.record:read_record", "torch"),
+    },
+    # where first weights come from, by the start of their address
+    "weights": {
+        "hf://": Entry("peregrine.engines.hub:fetch", "hub"),
     },
     # source format _to_ target format, with _ for -
     "edge": {
@@ -85,7 +99,7 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "report": Entry("peregrine.stages.reporting:report"),
         "run": Entry("peregrine.stages.pipeline:run"),
         "load": Entry("peregrine.data.sources:load_dataset"),
-        "origin": Entry("peregrine.engines.tensorflow.origin:find_origin", "tensorflow"),
+        "origin": Entry("peregrine.engines.origin:find_origin"),
         "fetch": Entry("peregrine.data.sources:fetch"),
         "check": Entry("peregrine.data.check:check"),
         "statistics": Entry("peregrine.data.stats:statistics"),

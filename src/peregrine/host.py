@@ -5,6 +5,7 @@ import json
 import math
 import os
 import platform
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -74,12 +75,56 @@ def resident_bytes() -> int:
         raise UsageError(f"PEREGRINE_RESIDENT_GIB is a number of GiB, such as 4 or 0.5; got {wanted!r}") from None
 
 
-def rank() -> int:
-    """Which of the processes of a distributed run this one is, from TF_CONFIG; 0 writes, and is alone where unset.
+@dataclass(frozen=True)
+class Torchrun:
+    """What torchrun tells a process that it starts.
+
+    Attributes:
+        rank, ranks: number of this process, and how many there are, on all machines together.
+        local_rank, local_ranks: the same on this machine.
+        restarts, max_restarts: how often torchrun started all of them again, and how often it would.
+    """
+
+    rank: int
+    ranks: int
+    local_rank: int
+    local_ranks: int
+    restarts: int
+    max_restarts: int
+
+
+def torchrun() -> Torchrun | None:
+    """What torchrun says of this process, or None where something else started it.
 
     Raises:
-        UsageError: TF_CONFIG is not what TensorFlow wants.
+        UsageError: the environment is not what torchrun makes.
     """
+    if "WORLD_SIZE" not in os.environ:
+        return None
+    variables = {
+        "RANK": "",
+        "WORLD_SIZE": "",
+        "LOCAL_RANK": "0",  # some clusters start one process per machine, and leave these out
+        "LOCAL_WORLD_SIZE": "1",
+        "TORCHELASTIC_RESTART_COUNT": "0",
+        "TORCHELASTIC_MAX_RESTARTS": "0",
+    }
+    found = {name: os.environ.get(name, default) for name, default in variables.items()}
+    if not all(text.isdecimal() for text in found.values()) or int(found["RANK"]) >= int(found["WORLD_SIZE"]):
+        said = ", ".join(f"{name}={text}" for name, text in found.items())
+        raise UsageError(f"torchrun tells each process its number, RANK below WORLD_SIZE; got {said}; start it anew")
+    return Torchrun(*map(int, found.values()))
+
+
+def rank() -> int:
+    """Which of the processes of a distributed run this one is, by torchrun or TF_CONFIG; 0 writes, or is alone.
+
+    Raises:
+        UsageError: the environment is not what torchrun makes, or TF_CONFIG not what TensorFlow wants.
+    """
+    started = torchrun()
+    if started:
+        return started.rank
     text = os.environ.get("TF_CONFIG", "")
     if not text:
         return 0

@@ -164,7 +164,7 @@ class Recipe(Table):
     class_weights: Literal["none", "balanced"] = "none"
     epochs: Annotated[int, Field(ge=1, le=100_000)]
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)]
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
     validation: Annotated[float, Field(gt=0, lt=1)] | Literal["none", "test"] = 0.1
     callbacks: Callbacks = Callbacks()

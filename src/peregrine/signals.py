@@ -10,10 +10,17 @@ from peregrine.errors import Interrupted
 
 
 class StopRequest:
-    """Whether a signal asked to stop; long loops look at it between two steps."""
+    """Whether a signal asked to stop; long loops look at it between two steps.
+
+    Attributes:
+        signum: which signal did.
+        ends_anyway: the process is about to end by an error; SIGTERM is ignored after the block too. torchrun sends it
+            to all processes as soon as one of them has ended, and it would hide why this one did.
+    """
 
     def __init__(self) -> None:
         self.signum: int | None = None
+        self.ends_anyway = False
 
     def __bool__(self) -> bool:
         return self.signum is not None
@@ -45,4 +52,5 @@ def stop_request() -> Iterator[StopRequest]:
         yield request
     finally:
         for signum, handler in before.items():
-            signal.signal(signum, handler)
+            ignored = request.ends_anyway and signum == signal.SIGTERM
+            signal.signal(signum, signal.SIG_IGN if ignored else handler)

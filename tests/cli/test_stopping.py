@@ -50,8 +50,10 @@ def history(folder: Path) -> list[dict[str, Any]]:
 def test_a_polite_signal_saves(tmp_path: Path, signum: signal.Signals, status: int) -> None:
     process = start(tmp_path, "train")
     wait_for(training_has_begun(tmp_path), process)
+    asked = time.monotonic()
     process.send_signal(signum)
     _, stderr = process.communicate(timeout=20)
+    assert time.monotonic() - asked < 10
     assert process.returncode == status, stderr
     assert "--resume" in stderr.splitlines()[-1]
     assert "interrupted" in json.loads((tmp_path / "r" / "run.json").read_text())["status"]

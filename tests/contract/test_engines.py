@@ -23,9 +23,13 @@ from workshop import Trained, Workshop, engine_marks
 
 UNSUPPORTED: dict[str, tuple[str, Any]] = {
     "tensorflow": ("callbacks.checkpoint_format", {"callbacks.checkpoint_format": "safetensors"}),
-    "pytorch": ("augmentation.rotation", {"augmentation.rotation": 5.0}),
+    "pytorch": ("callbacks.checkpoint_format", {"callbacks.checkpoint_format": "keras"}),
 }
 CLOCK = ("seconds", "images_per_s")
+EVERY_CHANGE = {
+    "preset": "classic", "translate": 2, "shear": 10.0, "fill": "reflect", "brightness": 0.1, "contrast": 0.2,
+    "cutout": 3, "mixup": 0.2, "cutmix": 1.0,
+}  # fmt: skip
 
 pytestmark = pytest.mark.parametrize(
     "engine", [pytest.param(engine, marks=engine_marks(engine)) for engine in catalog.CATALOG["engine"]]
@@ -248,6 +252,28 @@ def test_grey_images_rare_classes_and_smoothed_labels(engine: str, tmp_path: Pat
     job = small_runs.job(engine, tmp_path / "run", changes, data=rare)
     result = small_runs.loaded(engine).train(job)
     assert max(row["val_accuracy"] for row in result.history) > 0.9
+
+
+@pytest.mark.parametrize("augmentation", [{"preset": "classic"}, EVERY_CHANGE], ids=["classic", "everything"])
+def test_learns_from_changed_images(engine: str, augmentation: dict[str, Any], tmp_path: Path) -> None:
+    job = small_runs.job(engine, tmp_path / "run", {"augmentation": augmentation, "epochs": 12})
+    result = small_runs.loaded(engine).train(job)
+    assert result.history[-1]["loss"] < result.history[0]["loss"]
+    assert max(row["val_accuracy"] for row in result.history) > 0.6
+
+
+def test_a_streamed_run_is_the_resident_run(engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a memory map on disk, with everything that an image can go through."""
+    data = small_runs.splits()
+    np.save(tmp_path / "images.npy", data.train.images)
+    mapped = replace(data.train, images=np.load(tmp_path / "images.npy", mmap_mode="r"))
+    histories = []
+    for name, gibibytes in (("resident", "1"), ("streamed", "0")):
+        monkeypatch.setenv("PEREGRINE_RESIDENT_GIB", gibibytes)
+        changes = {"epochs": 3, "augmentation": EVERY_CHANGE}
+        job = small_runs.job(engine, tmp_path / name, changes, data=replace(data, train=mapped))
+        histories.append(timeless(small_runs.loaded(engine).train(job).history))
+    assert histories[0] == histories[1]
 
 
 # ---- refusals -------------------------------------------------------------------------------------------------------

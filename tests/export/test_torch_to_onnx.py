@@ -40,9 +40,13 @@ def test_answers_like_its_ancestor_in_any_batch(ancestor: Artifact, exported: Ar
 
 @pytest.mark.parametrize(
     ("size", "options"),
-    [(8, {"widths": [8, 16, 16], "activation": "silu", "whitening": 8}), (33, {"widths": [12], "activation": "relu"})],
+    [
+        (8, {"widths": [8, 16, 16], "activation": "silu", "whitening": 8}),
+        (33, {"widths": [12], "activation": "relu"}),
+        (16, {"depth": 3, "activation": "hard-swish"}),
+    ],
 )
-def test_other_sizes_and_activations(tmp_path: Path, size: int, options: dict[str, object]) -> None:
+def test_other_sizes_depths_and_activations(tmp_path: Path, size: int, options: dict[str, object]) -> None:
     ancestor = torch_ancestor.write(tmp_path / "torch", size, **options)
     convert_task("torch_to_onnx", str(ancestor.path), str(tmp_path / "onnx"), "onnx")
     images = making.images(50, size, seed=1)

@@ -129,6 +129,23 @@ def test_evaluate_agrees_with_the_run(work: Path, run: RunDirectory) -> None:
     assert validation["images"] < fresh["images"]
 
 
+def test_evaluate_with_test_time_augmentation(work: Path, run: RunDirectory) -> None:
+    """What is recorded and what proofs compare with stays without."""
+    recorded = [*run.cache.glob("answers-*.npz"), run.results / "confusion_matrix.png"]
+    before = [path.read_bytes() for path in recorded]
+    stdout = call("evaluate", "digits", "--tta", "full", "--tta-share", "0.25", "--json", cwd=work)
+    result = last_line(stdout)
+    plain = json.loads((run.results / "inference_results.json").read_text())
+    assert "full of the least certain 25.00% of the images; without it " in stdout
+    assert (result["tta"], result["tta_share"], plain["tta"]) == ("full", 0.25, "none")
+    assert result["without_tta"]["accuracy"] == plain["accuracy"]
+    assert result["loss"] != plain["loss"]
+    assert [path.read_bytes() for path in recorded] == before
+    exported = last_line(call("evaluate", "digits/artifacts/onnx", "--tta", "flip", "--json", cwd=work))
+    assert exported["candidate"] == "onnx@onnxruntime"
+    assert exported["images"] == result["images"]
+
+
 def test_export_again_and_unknown_format(work: Path) -> None:
     outcome = last_line(call("export", "digits", "--to", "onnx", "--json", cwd=work))["exports"][0]
     assert outcome["status"] in ("proved", "inconclusive")

@@ -7,22 +7,24 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from peregrine import progress
+from peregrine import host, progress
 
 PLAIN_SECONDS = 10.0  # between two lines of one bar where there is no terminal
 
 
 @contextlib.contextmanager
 def showing() -> Iterator[None]:
-    """Show bars and log messages on stderr inside the block."""
+    """Show bars and log messages on stderr inside the block; of several workers, the first alone, but for warnings."""
     logger = logging.getLogger("peregrine")
     logger.setLevel(logging.INFO)
     logger.propagate = False
     display = _Terminal() if sys.stderr.isatty() else _Plain()
     handler = _Handler(display)
     logger.addHandler(handler)
+    if host.rank():
+        handler.setLevel(logging.WARNING)
     try:
-        with progress.show_on(display):
+        with contextlib.nullcontext() if host.rank() else progress.show_on(display):
             yield
     finally:
         logger.removeHandler(handler)

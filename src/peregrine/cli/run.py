@@ -68,7 +68,7 @@ def command(
         Path | None,
         typer.Option(
             metavar="PATH",
-            help="Go on from a .keras or .h5 checkpoint, an artifact or a run, by its own recipe unless one is named.",
+            help="Go on from a checkpoint, an artifact or a run, by its own recipe unless one is named.",
             rich_help_panel=CLASSIC,
         ),
     ] = None,

@@ -75,7 +75,7 @@ def training_request(
             raise UsageError(f"{directory.path} was trained on arrays; resume it from Python, with resume=True")
         run = directory.path
     else:
-        if run:
+        if run and not _may_be_begun():
             check_free(run)
         source = data or "cifar10"
         if isinstance(recipe, Recipe):
@@ -86,6 +86,12 @@ def training_request(
     share = 1.0 if resume else parse_share(max_bad)  # was decided when the run began
     splits = catalog.load("stage", "load")(source, size=size, resize=chosen.input.resize, max_bad=share)
     return {"splits": splits, "recipe": chosen, "run": run, "resume": resume}
+
+
+def _may_be_begun() -> bool:
+    """Whether another process of this command, or one before it, may have made the run already."""
+    started = host.torchrun()
+    return host.rank() > 0 or (started is not None and started.restarts > 0)
 
 
 def parse_settings(settings: list[str] | None) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Judge a model on a split: the figures, and the pictures that people look at."""
 
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,15 @@ import numpy as np
 
 from peregrine import files, metrics, progress
 from peregrine.artifact import Artifact, Probabilities
-from peregrine.candidate import default_candidate
+from peregrine.candidate import Candidate, default_candidate
 from peregrine.dataset import Dataset, Splits
 from peregrine.rundir import RunDirectory
 from peregrine.runtimes.base import BATCH, Runtime
 from peregrine.stages import plots
 from peregrine.stages.target import Target
+from peregrine.tta import VIEWS, check_tta, combine, least_certain, other_views
 
+SHORT = ("accuracy", "accuracy_interval", "loss", "ece")
 logger = logging.getLogger("peregrine")
 
 
@@ -24,51 +27,81 @@ def evaluate(
     data: str | Path | Splits | None = None,
     split: str = "test",
     runtime: str | None = None,
+    tta: str = "none",
+    tta_share: float = 1.0,
 ) -> dict[str, Any]:
     """Accuracy, per-class figures, confusion matrix and calibration of a model.
 
     Judging a whole run on its own test split writes `results/inference_results.json` and its pictures; anything else
-    only returns the figures.
+    only returns the figures. What is written is without test-time augmentation, whatever is asked for: so the model is
+    exported, proved and measured.
 
     Args:
         target: a run (its trained model is judged) or an Artifact.
         data: judge on this data instead of the run's own.
         split: `test`, `validation` or `train`.
         runtime: run it by this runtime instead of the format's first.
+        tta: test-time augmentation: `none`, `flip` (each image and its mirror image) or `full` (both also shifted by
+            one pixel, up and left, and down and right).
+        tta_share: share of the images that are looked at so: those with the least certain answers.
 
     Returns:
-        `metrics.evaluate`'s figures, and `split`, `tta`, `candidate`, `fingerprint`, `seconds`.
+        `metrics.evaluate`'s figures, and `split`, `tta`, `candidate`, `fingerprint`, `seconds` (of prediction). With
+        test-time augmentation the figures are those with it, `tta_share` stands beside them, and `without_tta` has
+        `accuracy`, `accuracy_interval`, `loss`, `ece` and `seconds` without.
+
+    Raises:
+        UsageError: `target` is neither a run nor an Artifact, or there is no such test-time augmentation or share.
     """
+    check_tta(tta, tta_share)
     found = Target.find(target)
     part = found.splits(data).part(split)
-    return evaluate_part(found, part, split, runtime, record=found.whole_run and data is None and split == "test")
+    record = found.whole_run and data is None and split == "test"
+    return evaluate_part(found, part, split, runtime, record, tta=tta, tta_share=tta_share)
 
 
 def evaluate_part(
-    target: Target, part: Dataset, split: str, runtime: str | None, record: bool, pictures: bool = True
+    target: Target,
+    part: Dataset,
+    split: str,
+    runtime: str | None,
+    record: bool,
+    pictures: bool = True,
+    tta: str = "none",
+    tta_share: float = 1.0,
 ) -> dict[str, Any]:
     """`evaluate` with the data at hand; `record` writes the results into the run, and the pictures where wanted."""
     candidate = default_candidate(target.artifact, runtime)
     with candidate.open() as opened:
-        probabilities = predict_all(opened, part, f"evaluate {candidate.key}")
-    result = {
-        "schema": 1,
-        "split": split,
-        "tta": "none",
-        "candidate": candidate.key,
-        "fingerprint": part.fingerprint,
-        **metrics.evaluate(probabilities, part.labels, part.class_names),
-    }
+        started = time.perf_counter()
+        plain = predict_all(opened, part, f"evaluate {candidate.key}")
+        plain_s = time.perf_counter() - started
+        answers = plain if tta == "none" else with_other_views(opened, part, plain, tta, tta_share)
+        seconds = time.perf_counter() - started
+    result = _judge(target.artifact, part, split, candidate, plain, {"tta": "none", "seconds": plain_s})
     if target.run and target.artifact.manifest.parent is None and split == "test":
-        save_answers(target.run, target.artifact, part, probabilities)
-    target.artifact.learn(f"evaluation:{split}:{part.fingerprint[:12]}", {
-        key: result[key] for key in ("candidate", "images", "accuracy", "accuracy_interval", "loss", "ece")
-    })  # fmt: skip
+        save_answers(target.run, target.artifact, part, plain)
     if record and target.run:
         files.write_json(target.run.results / "inference_results.json", result)
         if pictures:
             with progress.bar("plots", total=5, unit="picture") as advance:
-                _draw(target.run, part, probabilities, result, advance)
+                _draw(target.run, part, plain, result, advance)
+    if tta == "none":
+        return result
+    without = {key: result[key] for key in (*SHORT, "seconds")}
+    how = {"tta": tta, "tta_share": tta_share, "seconds": seconds, "without_tta": without}
+    return _judge(target.artifact, part, split, candidate, answers, how)
+
+
+def _judge(
+    artifact: Artifact, part: Dataset, split: str, candidate: Candidate, answers: Probabilities, how: dict[str, Any]
+) -> dict[str, Any]:
+    """All figures of these answers, the main ones of which the Artifact learns."""
+    judged = metrics.evaluate(answers, part.labels, part.class_names)
+    result = {"schema": 1, "split": split, "candidate": candidate.key, "fingerprint": part.fingerprint, **how, **judged}
+    view = "" if how["tta"] == "none" else f":tta-{how['tta']}-{how['tta_share']:g}"
+    topic = f"evaluation:{split}:{part.fingerprint[:12]}{view}"
+    artifact.learn(topic, {key: result[key] for key in ("candidate", "images", *SHORT)})
     return result
 
 
@@ -80,6 +113,20 @@ def predict_all(runtime: Runtime, part: Dataset, label: str) -> Probabilities:
             images = part.images[start : start + 4 * BATCH]
             answers[start : start + len(images)] = runtime.predict(images)
             advance(len(images))
+    return answers
+
+
+def with_other_views(runtime: Runtime, part: Dataset, plain: Probabilities, tta: str, share: float) -> Probabilities:
+    """The answers with test-time augmentation of the least certain `share` of the images: float32 `(N, C)`."""
+    answers, chosen = plain.copy(), least_certain(plain, share)
+    with progress.bar(f"other views, {tta}", total=len(chosen) * (len(VIEWS[tta]) - 1), unit="image") as advance:
+        for start in range(0, len(chosen), 4 * BATCH):
+            some = chosen[start : start + 4 * BATCH]
+            said = [plain[some]]
+            for view in other_views(part.images[some], tta):
+                said.append(runtime.predict(view))
+                advance(len(some))
+            answers[some] = combine(said, tta)
     return answers
 
 

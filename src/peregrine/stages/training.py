@@ -70,6 +70,7 @@ def ancestor_of_run(
     """
     if resume and run is None:
         raise UsageError("resume needs the run to go on with; give run=…")
+    resume = resume or _was_restarted(run)
     if host.rank():
         run = _folder_of_worker(Path(run) if resume and run else None)
     if resume:
@@ -98,6 +99,20 @@ def ancestor_of_run(
         return _train(directory, splits, resume=False, pictures=pictures)
 
 
+def _was_restarted(run: str | Path | None) -> bool:
+    """Whether torchrun gives the command that began `run` once more, after a process of it was lost.
+
+    Raises:
+        UsageError: torchrun may do so, but could not tell which run it was.
+    """
+    started = host.torchrun()
+    if started is None or not started.max_restarts:
+        return False
+    if run is None:
+        raise UsageError("torchrun --max-restarts goes on with a run by its folder; give --run PATH, or run=…")
+    return started.restarts > 0 and (Path(run) / "run.json").is_file()
+
+
 def _folder_of_worker(resumed: Path | None) -> Path:
     """A private run for a worker that is not the first: of a distributed run, the first alone writes the real one.
 
@@ -108,8 +123,7 @@ def _folder_of_worker(resumed: Path | None) -> Path:
     atexit.register(shutil.rmtree, private, ignore_errors=True)
     folder = private / "run"
     if resumed:
-        shutil.copytree(RunDirectory.open(resumed).path, folder, ignore=shutil.ignore_patterns("artifacts", ".*"))
-        (folder / "artifacts").mkdir()
+        shutil.copytree(RunDirectory.open(resumed).path, folder, ignore=shutil.ignore_patterns(".*"))
     return folder
 
 
@@ -183,6 +197,21 @@ def _write_results(run: RunDirectory, history: list[dict[str, Any]], summary: di
 
 
 def _engine(recipe: Recipe) -> Engine:
+    """The recipe's engine.
+
+    Raises:
+        UsageError: the processes of this run were started the other engine's way.
+    """
+    started = host.torchrun()
+    if started and started.ranks > 1 and recipe.engine != "pytorch":
+        raise UsageError(
+            f"torchrun starts the processes of the engine pytorch; got a recipe for {recipe.engine}; "
+            "start one process on each machine, with TF_CONFIG"
+        )
+    if host.rank() and not started and recipe.engine == "pytorch":
+        raise UsageError(
+            "TF_CONFIG starts the workers of the engine tensorflow; got a recipe for pytorch; start it by torchrun"
+        )
     engine: Engine = catalog.load("engine", recipe.engine)()
     return engine
 

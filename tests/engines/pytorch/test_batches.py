@@ -1,63 +1,32 @@
+"""What the steps see: at the size that is due, split between ranks, and the same wherever the pixels lie."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
 pytest.importorskip("torch", reason="the extra torch is not installed")
 import torch
 
-from peregrine.augmentation import Augmentation
-from peregrine.engines.pytorch.augment import EpochPlan, cut, plan_epoch, to_network
-from peregrine.engines.pytorch.pipeline import Batches, Resident, as_tensor
+from peregrine.dataset import Dataset
+from peregrine.engines.pytorch.augment import to_network
+from peregrine.engines.pytorch.pipeline import Batches, Resident, as_tensor, mean_colour
+from peregrine.errors import RecipeError
+from peregrine.recipe import Recipe
 
 pytestmark = pytest.mark.torch
+CPU = torch.device("cpu")
+EVERYTHING: dict[str, Any] = {
+    "input.size": 12,
+    "augmentation": {"flip": "random", "translate": 2, "rotation": 20.0, "contrast": 0.2, "cutout": 3, "mixup": 1.0,
+                     "cutmix": 1.0},
+}  # fmt: skip
 
 
 def pixels(count: int = 20, size: int = 9) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8))
-
-
-def test_a_batch_is_reflected_padding_shift_and_flip_to_the_last_pixel() -> None:
-    images = pixels()
-    plan = plan_epoch(20, seed=3, epoch=1, settings=Augmentation(flip="random", translate=4))
-    batch, which = cut(images, plan, slice(5, 15))
-    assert torch.equal(which, plan.order[5:15])
-    padded = np.pad(images.numpy(), ((0, 0), (4, 4), (4, 4), (0, 0)), mode="reflect")
-    for image, index in zip(batch.numpy(), which.tolist(), strict=True):
-        top, left = 4 + int(plan.down[index]), 4 + int(plan.right[index])
-        expected = padded[index, top : top + 9, left : left + 9]
-        np.testing.assert_array_equal(image, expected[:, ::-1] if plan.flipped[index] else expected)
-
-
-def test_draws_reach_both_ends_and_no_further() -> None:
-    plan = plan_epoch(2000, seed=0, epoch=0, settings=Augmentation(translate=2))
-    assert set(plan.down.tolist()) == set(plan.right.tolist()) == {-2, -1, 0, 1, 2}
-    assert not plan.flipped.any()
-    assert sorted(plan.order.tolist()) == list(range(2000))
-
-
-def test_alternating_flips_show_every_image_both_ways_in_two_epochs() -> None:
-    settings = Augmentation(flip="alternating")
-    flipped = [plan_epoch(1000, seed=0, epoch=epoch, settings=settings).flipped for epoch in range(4)]
-    assert 400 < flipped[0].sum() < 600
-    assert torch.equal(flipped[0], ~flipped[1])
-    assert torch.equal(flipped[0], flipped[2])
-    randomly = [plan_epoch(1000, 0, epoch, Augmentation(flip="random")).flipped for epoch in range(3)]
-    assert not torch.equal(randomly[0], randomly[2])
-
-
-def test_plans_are_functions_of_seed_and_epoch_alone() -> None:
-    settings = Augmentation(flip="random", translate=2)
-
-    def plan(seed: int, epoch: int) -> EpochPlan:
-        return plan_epoch(50, seed, epoch, settings)
-
-    first = plan(7, 3)
-    torch.rand(10)  # the global generator has no say
-    again = plan(7, 3)
-    assert all(
-        torch.equal(getattr(first, name), getattr(again, name)) for name in ("order", "down", "right", "flipped")
-    )
-    assert not torch.equal(first.order, plan(7, 4).order)
-    assert not torch.equal(first.order, plan(8, 3).order)
 
 
 def test_resizing_keeps_the_range_and_the_memory_format() -> None:
@@ -70,29 +39,97 @@ def test_resizing_keeps_the_range_and_the_memory_format() -> None:
     assert small.max() <= 255
     assert small.mean().item() == pytest.approx(images.float().mean().item(), abs=0.5)
     assert torch.equal(to_network(images, 16), images.permute(0, 3, 1, 2).float())
+    assert torch.equal(to_network(images.float() + 0.4, 10), small)  # resized as uint8
 
 
-def test_images_grow_over_the_run(tiny, shades) -> None:  # type: ignore[no-untyped-def]
+def test_images_grow_over_the_run(tiny: Callable[..., Recipe], shades: Callable[..., Dataset]) -> None:
     recipe = tiny({"input.size": 12, "input.growth": [[0.25, 8], [0.5, 10]], "epochs": 2, "batch_size": 16})
-    batches = Batches(Resident.of(shades(70), torch.device("cpu")), recipe)
+    batches = Batches(Resident.of(shades(70), CPU), recipe)
     assert (batches.size, batches.per_epoch, batches.total) == (16, 4, 8)
     sizes = []
     for epoch in range(2):
         plan = batches.plan(epoch)
         for step in range(4):
-            images, labels = batches.batch(plan, epoch, step)
-            assert images.shape[:2] == (16, 3)
-            assert labels.shape == (16,)
-            sizes.append(images.shape[-1])
+            batch = batches.batch(plan, epoch, step)
+            assert batch.images.shape[:2] == (16, 3)
+            assert batch.labels.shape == (16,)
+            assert batch.mixed is None
+            sizes.append(batch.images.shape[-1])
     assert sizes == [8, 8, 10, 10, 12, 12, 12, 12]
 
 
-def test_fewer_images_than_a_batch_are_one_batch(tiny, shades) -> None:  # type: ignore[no-untyped-def]
-    batches = Batches(Resident.of(shades(7), torch.device("cpu")), tiny({"input.size": 12, "batch_size": 500}))
+def test_fewer_images_than_a_batch_are_one_batch(tiny: Callable[..., Recipe], shades: Callable[..., Dataset]) -> None:
+    batches = Batches(Resident.of(shades(7), CPU), tiny({"input.size": 12, "batch_size": 500}))
     assert (batches.size, batches.per_epoch) == (7, 1)
 
 
-def test_a_mapped_file_is_used_where_it_lies(tmp_path) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize(("size", "ranks"), [(16, 2), (18, 2), (15, 2), (24, 3), (20, 3)])
+@pytest.mark.parametrize("growth", [[], [[1.0, 10]]])
+def test_ranks_together_see_what_one_rank_sees(
+    size: int, ranks: int, growth: Any, tiny: Callable[..., Recipe], shades: Callable[..., Dataset]
+) -> None:
+    recipe = tiny({**EVERYTHING, "batch_size": size, "input.growth": growth})
+    data = Resident.of(shades(70), CPU)
+    alone, all_ = Batches(data, recipe), [Batches(data, recipe, rank, ranks) for rank in range(ranks)]
+    assert [(one.size, one.per_epoch) for one in all_] == [(alone.size, alone.per_epoch)] * ranks
+    assert all(one.mine.start % 2 == 0 for one in all_)
+    lengths = [one.mine.stop - one.mine.start for one in all_]
+    assert sum(lengths) == size
+    assert max(lengths) - min(lengths) <= 3
+    if size % (2 * ranks) == 0:
+        assert len(set(lengths)) == 1
+    plan = alone.plan(1)
+    for step in range(alone.per_epoch):
+        whole = alone.batch(plan, 1, step)
+        parts = [one.batch(one.plan(1), 1, step) for one in all_]
+        assert [len(part.labels) for part in parts] == lengths
+        assert torch.equal(torch.cat([part.images for part in parts]), whole.images)
+        assert torch.equal(torch.cat([part.labels for part in parts]), whole.labels)
+        assert whole.mixed is not None
+        for number in (0, 1):
+            mixed = [part.mixed[number] for part in parts if part.mixed is not None]
+            assert torch.equal(torch.cat(mixed), whole.mixed[number])
+
+
+def test_a_rank_without_images_is_refused(tiny: Callable[..., Recipe], shades: Callable[..., Dataset]) -> None:
+    data, recipe = Resident.of(shades(70), CPU), tiny({"input.size": 12, "batch_size": 5})
+    message = "batch_size gives each of 3 processes two images or more of every batch, 6 in all; got 5; use a larger"
+    with pytest.raises(RecipeError, match=message):
+        Batches(data, recipe, 0, 3)
+    assert Batches(data, recipe, 1, 2).mine == slice(2, 5)
+
+
+@pytest.mark.parametrize("preset", ["crop-flip", "classic"])
+def test_everything_happens_on_the_device_of_the_images(
+    preset: str, tiny: Callable[..., Recipe], shades: Callable[..., Dataset]
+) -> None:
+    """On PyTorch's device `meta`, which computes nothing, but not with tensors of another device either."""
+    changes = {"brightness": 0.1, "contrast": 0.1, "cutout": 3, "mixup": 1.0, "cutmix": 1.0}
+    recipe = tiny({"input.size": 12, "input.growth": [[0.5, 8]], "augmentation": {"preset": preset, **changes}})
+    batches = Batches(Resident.of(shades(70), torch.device("meta")), recipe)
+    plan = batches.plan(0)
+    batch = batches.batch(plan, 0, 0)
+    assert batch.mixed is not None
+    assert {part.device.type for part in (batch.images, batch.labels, *batch.mixed)} == {"meta"}
+    assert batch.images.shape == (16, 3, 8, 8)
+
+
+def test_neighbours_of_the_batch_are_mixed(tiny: Callable[..., Recipe], shades: Callable[..., Dataset]) -> None:
+    batches = Batches(Resident.of(shades(70), CPU), tiny({"input.size": 12, "augmentation": {"mixup": 1.0}}))
+    batch = batches.batch(batches.plan(0), 0, 2)
+    assert batch.mixed is not None
+    others, shares = batch.mixed
+    assert torch.equal(others, batch.labels.view(-1, 2).flip(1).flatten())
+    assert shares.shape == (16,)
+
+
+def test_the_mean_colour_is_that_of_all_images(shades: Callable[..., Dataset]) -> None:
+    data = shades(70)
+    expected = data.images.reshape(-1, 3).mean(0)
+    np.testing.assert_allclose(mean_colour(Resident.of(data, CPU)), expected, rtol=1e-6)
+
+
+def test_a_mapped_file_is_used_where_it_lies(tmp_path: Path) -> None:
     np.save(tmp_path / "images.npy", pixels().numpy())
     mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
     tensor = as_tensor(mapped)

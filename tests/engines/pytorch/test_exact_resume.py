@@ -110,7 +110,7 @@ def test_a_state_of_another_network_is_refused(job: MakeJob) -> None:
 
 
 def test_what_a_probe_decided_is_not_decided_again(job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "choose", lambda wanted, classifier, images: "bf16")
+    monkeypatch.setattr(train, "choose", lambda wanted, classifier, images, world: "bf16")
     with pytest.raises(Interrupted):
         PyTorchEngine().train(job("run", {"precision": "auto"}, stop=StopAt(2)))
     monkeypatch.delattr(train, "choose")

@@ -1,10 +1,11 @@
 """SIGKILL at any moment: what is on disk stays readable, and the resumed run ends with the same bits."""
 
 import csv
+import multiprocessing
 import random
-import subprocess
-import sys
+import signal
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -13,52 +14,51 @@ import pytest
 pytest.importorskip("torch", reason="the extra torch is not installed")
 from safetensors.numpy import load_file
 
-from peregrine import files
+import killed_run
+from peregrine import files, host
 from peregrine.engines import resume
 from peregrine.rundir import RunDirectory
 
 pytestmark = pytest.mark.torch
-KILLS = 3
-TRAINING_S = 1.5  # over which the kills spread; less than the run takes
+STEP_S = 0.03  # longer than a step of the tiny run: a kill comes so long after a state was saved, at most
+WIDTHS = [32, 128, 256]  # those of sprint-quick
 
-# Trains in the folder that is given, or goes on with what is there; saves after every step, to be killed while saving.
-PROCESS = """
-import sys
-from pathlib import Path
-import numpy as np
-from peregrine import host
-from peregrine.dataset import Dataset, Splits
-from peregrine.engines.pytorch import train as loop
-from peregrine.recipe import Recipe
-from peregrine.stages.training import train
+TINY: dict[str, Any] = {
+    "size": 12,
+    "threads": 1,
+    "changes": {"model": {"name": "sprint", "widths": [16, 32]}, "input": {"growth": [[0.5, 10]]}, "precision": "fp32"},
+}
+REAL: dict[str, Any] = {
+    "size": 32,
+    "threads": 2,
+    "changes": {"model": {"name": "sprint", "widths": WIDTHS}, "input": {"growth": [[0.5, 24]]}, "precision": "bf16"},
+}
 
-host.threads = lambda: 1
-loop.SAVE_EVERY_S = 0.0
-parts = []
-for count, seed in ((500, 0), (60, 1)):
-    pixels = np.random.default_rng(seed).integers(0, 256, (count, 12, 12, 3), np.uint8)
-    labels = (pixels[:, 4:8, 4:8, 0].mean((1, 2)) > 127).astype(np.int64)
-    parts.append(Dataset(pixels, labels, np.arange(count).astype(str), ("dark", "light")))
-recipe = Recipe.model_validate({
-    "schema": 1, "name": "tiny", "engine": "pytorch", "epochs": 5, "batch_size": 32, "precision": "fp32",
-    "model": {"name": "sprint", "widths": [16, 32]}, "input": {"growth": [[0.5, 10]]},
-    "augmentation": {"flip": "alternating", "translate": 2},
-    "optimizer": {"name": "muon"}, "schedule": {"name": "linear"},
-})
-run = Path(sys.argv[1])
-train(Splits(parts[0], None, parts[1]), recipe, run=run, resume=(run / "run.json").is_file())
-"""
+# A process of its own for each run, forked from one that has imported PyTorch, which takes longer than the run.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["killed_run", "peregrine.stages.training", "peregrine.engines.pytorch.engine"])
 
 
-def start(run: Path) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen([sys.executable, "-c", PROCESS, str(run)])
+@pytest.fixture(autouse=True)
+def patient_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads that wait by spinning take the only core from the one that works, where a test is given one core."""
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
 
 
-def wait_for_news(process: "subprocess.Popen[bytes]", run: Path, pattern: str) -> None:
-    """Until paths that match have come or gone, or the process is done."""
-    before = set(run.glob(pattern))
-    while process.poll() is None and set(run.glob(pattern)) == before:
-        time.sleep(0.01)
+def start(run: Path, settings: dict[str, Any]) -> BaseProcess:
+    process = FORKS.Process(target=killed_run.train_in, args=(run,), kwargs=settings, daemon=True)
+    process.start()
+    return process
+
+
+def end(process: BaseProcess) -> int | None:
+    process.join()
+    return process.exitcode
+
+
+def steps_saved(run: Path) -> int:
+    """Of the newest resume state; -1 before the first."""
+    return max((int(state.name) for state in (run / "checkpoints" / "resume").glob("0*")), default=-1)
 
 
 def assert_readable(run: Path) -> None:
@@ -74,7 +74,7 @@ def assert_readable(run: Path) -> None:
     assert (newest is None) == (not states)
     if newest is not None:
         assert load_file(newest.folder / "training.safetensors")
-        assert newest.content["step"] + newest.content["epoch"] * 14 == int(newest.folder.name)
+        assert newest.content["step"] + newest.content["epoch"] * killed_run.BATCHES == int(newest.folder.name)
     for checkpoint in directory.checkpoints.glob("[bl]*_model.safetensors"):
         assert load_file(checkpoint)
 
@@ -85,22 +85,48 @@ def numbers(run: Path) -> list[dict[str, Any]]:
     return [{key: row[key] for key in row if key not in ("seconds", "images_per_s")} for row in history]
 
 
-def test_killed_runs_end_with_the_same_bits(tmp_path: Path) -> None:
-    straight, killed = tmp_path / "straight", tmp_path / "killed"
-    assert start(straight).wait() == 0
+def kill_and_compare(folder: Path, settings: dict[str, Any], epochs: int, kills: int) -> None:
+    """Run straight on, and killed and resumed again and again; both end with the same bits."""
+    settings = {**settings, "changes": {**settings["changes"], "epochs": epochs}}
+    straight, killed = folder / "straight", folder / "killed"
+    began = time.monotonic()
+    assert end(start(straight, settings)) == 0
+    lasts = time.monotonic() - began
     moments = random.Random(20)
-    for number in range(KILLS):
-        process = start(killed)
-        # The first dies before it could save anything, the others somewhere in training, saving or judging.
-        wait_for_news(process, killed, "run.json" if number == 0 else "checkpoints/resume/0*")
-        time.sleep(moments.uniform(0, 0.1 if number == 0 else TRAINING_S / KILLS))
+    steps = epochs * killed_run.BATCHES
+    for number, step in enumerate(sorted(moments.sample(range(2 * steps // 3), kills))):
+        process = start(killed, settings)
+        if number == 0:  # before it could save anything
+            while not (killed / "run.json").exists() and process.is_alive():
+                time.sleep(0.001)
+        elif number % 4 == 3:  # while it starts and finds out where it was, or later
+            time.sleep(moments.uniform(0, lasts / 4))
+        else:  # while it trains, saves or judges
+            while steps_saved(killed) < step and process.is_alive():
+                time.sleep(0.001)
+            time.sleep(moments.uniform(0, STEP_S))
         process.kill()
-        process.wait()
+        assert end(process) == -signal.SIGKILL, f"the run was over before kill {number + 1} of {kills}"
         assert_readable(killed)
-    assert start(killed).wait() == 0
+    assert end(start(killed, settings)) == 0
     model = "artifacts/torch/model.safetensors"
     assert (killed / model).read_bytes() == (straight / model).read_bytes()
     assert numbers(killed) == numbers(straight)
     (log,) = (killed / "logs").glob("*.csv")
     with log.open() as file:
-        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3", "4", "5"]
+        assert [int(row["epoch"]) for row in csv.DictReader(file)] == list(range(1, epochs + 1))
+
+
+def test_killed_runs_end_with_the_same_bits(tmp_path: Path) -> None:
+    kill_and_compare(tmp_path, TINY, epochs=5, kills=3)
+
+
+@pytest.mark.slow
+def test_runs_killed_twenty_times_end_with_the_same_bits(tmp_path: Path) -> None:
+    kill_and_compare(tmp_path, TINY, epochs=8, kills=20)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not host.has_bf16(), reason="this CPU has no bfloat16 arithmetic")
+def test_two_threads_and_bfloat16_end_with_the_same_bits(tmp_path: Path) -> None:
+    kill_and_compare(tmp_path, REAL, epochs=2, kills=3)

@@ -4,12 +4,15 @@ import pytest
 pytest.importorskip("torch", reason="the extra torch is not installed")
 import torch
 
+from peregrine.engines.pytorch.distributed import World
 from peregrine.engines.pytorch.graph import Classifier, Normalise, build_classifier
 from peregrine.engines.pytorch.models.sprint import Group
+from peregrine.engines.pytorch.optim import optimizers
 from peregrine.engines.pytorch.precision import choose
-from peregrine.recipe import ModelChoice
+from peregrine.recipe import ModelChoice, Muon
 
 pytestmark = pytest.mark.torch
+ALONE = World(torch.device("cpu"), "run")
 
 
 def classifier(seed: int = 0, **options: object) -> Classifier:
@@ -18,9 +21,9 @@ def classifier(seed: int = 0, **options: object) -> Classifier:
 
 
 @pytest.mark.parametrize("size", [8, 9, 13, 32, 64])
-@pytest.mark.parametrize("activation", ["gelu", "silu", "relu"])
-def test_takes_any_size(size: int, activation: str) -> None:
-    model = classifier(activation=activation)
+@pytest.mark.parametrize(("activation", "depth"), [("gelu", 2), ("silu", 1), ("relu", 3), ("hard-swish", 4)])
+def test_takes_any_size(size: int, activation: str, depth: int) -> None:
+    model = classifier(activation=activation, depth=depth)
     logits = model.train().network(torch.randn(4, 3, size, size))
     assert logits.shape == (4, 5)
     logits.sum().backward()
@@ -33,6 +36,39 @@ def test_convolutions_start_by_passing_their_channels_on() -> None:
     assert isinstance(group, Group)
     x = torch.randn(2, 8, 6, 6)
     torch.testing.assert_close(group.conv1(x), x[:, :6])
+
+
+def test_a_deep_group_adds_its_first_activation_to_its_last_norm() -> None:
+    """Zeroed by its scale, the last norm leaves the first activation alone."""
+    for depth in (2, 3, 4):
+        group = classifier(depth=depth, activation="relu").network.groups[0].eval()
+        x = torch.randn(2, 8, 6, 6)
+        first = group.activation(group.norm1(torch.nn.functional.max_pool2d(group.conv1(x), 2)))
+        getattr(group, f"norm{depth}").weight.zero_()
+        torch.testing.assert_close(group(x), first if depth >= 3 else torch.zeros_like(first))
+
+
+@pytest.mark.parametrize(("size", "classes"), [(64, 1000), (128, 2), (64, 10)])
+@pytest.mark.parametrize("depth", [2, 3])
+def test_learns_from_larger_images_and_any_number_of_classes(size: int, classes: int, depth: int) -> None:
+    """A few steps with Muon on one batch, whose loss falls."""
+    model = ModelChoice.model_validate({"name": "sprint", "widths": [8, 16, 16], "whitening": 8, "depth": depth})
+    network = build_classifier(model, size, classes).train().network
+    random = np.random.default_rng(0)
+    labels = torch.from_numpy(random.integers(0, classes, 16))
+    images = torch.from_numpy(random.normal(0, 1, (16, 3, size, size)).astype(np.float32))
+    network.fit(images)
+    rates = Muon(learning_rate=0.05, bias_learning_rate=0.005, head_learning_rate=0.05)
+    found = optimizers(network, rates, 16, torch.float32)
+    losses = []
+    for _ in range(6):
+        loss = torch.nn.functional.cross_entropy(network(images), labels)
+        torch.autograd.backward(loss)
+        for optimizer in found:
+            optimizer.step()
+            optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
 
 
 def test_the_seed_decides_the_first_weights_and_the_global_generator_is_left_alone() -> None:
@@ -54,8 +90,9 @@ def test_the_whitening_bias_rests_after_its_share_of_the_run() -> None:
     assert not network.whitening.weight.requires_grad
 
 
-def test_folding_changes_no_answer() -> None:
-    model = classifier().train()
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_folding_changes_no_answer(depth: int) -> None:
+    model = classifier(depth=depth).train()
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), np.uint8))
     for _ in range(3):
         model(images)
@@ -90,8 +127,8 @@ def test_precision_is_what_was_asked_for_and_a_race_leaves_the_model_alone() -> 
     model = classifier()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     images = torch.rand(8, 3, 16, 16) * 255
-    assert choose("fp32", model, images) == "fp32"
-    assert choose("auto", model, images) in ("fp32", "bf16")
+    assert choose("fp32", model, images, ALONE) == "fp32"
+    assert choose("auto", model, images, ALONE) in ("fp32", "bf16")
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert all(weight.grad is None for weight in model.parameters())
 
@@ -101,6 +138,6 @@ def test_bf16_without_hardware_is_never_chosen_and_warned_of(
 ) -> None:
     monkeypatch.setattr("peregrine.host.has_bf16", lambda: False)
     images = torch.rand(8, 3, 16, 16) * 255
-    assert choose("auto", classifier(), images) == "fp32"
-    assert choose("bf16", classifier(), images) == "bf16"
+    assert choose("auto", classifier(), images, ALONE) == "fp32"
+    assert choose("bf16", classifier(), images, ALONE) == "bf16"
     assert "no bf16 in hardware" in caplog.text

@@ -20,7 +20,7 @@ def value_and_slope(layer: Any, inputs: Any) -> list[Any]:
     return [np.asarray(values, np.float32) for values in (outputs, tape.gradient(outputs, inputs))]
 
 
-@pytest.mark.parametrize("name", ["gelu", "silu", "relu"])
+@pytest.mark.parametrize("name", ["gelu", "silu", "relu", "hard_silu"])
 @pytest.mark.parametrize(("policy", "tolerance"), [("float32", 1e-6), ("mixed_bfloat16", 0.02)])
 def test_gives_the_numbers_of_keras(name: str, policy: str, tolerance: float) -> None:
     inputs = tf.cast(tf.linspace(-9.0, 9.0, 401), "float32" if policy == "float32" else "bfloat16")

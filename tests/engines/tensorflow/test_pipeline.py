@@ -1,7 +1,5 @@
 """An epoch has every image once, all randomness is a function of seed, epoch and step; streamed is as resident."""
 
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,10 +7,7 @@ import pytest
 
 pytest.importorskip("peregrine.engines.tensorflow.library", reason="needs the extra tensorflow", exc_type=ImportError)
 import small_runs
-from peregrine.dataset import Dataset
-from peregrine.engines.tensorflow import pipeline
 from peregrine.engines.tensorflow.batches import Batches
-from peregrine.engines.tensorflow.engine import TensorFlowEngine
 from peregrine.engines.tensorflow.library import tf
 from peregrine.engines.tensorflow.pipeline import Block, Resident, Streamed, order, source
 
@@ -111,18 +106,3 @@ def test_the_memory_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(source(DATA, ALONE), Resident)
     monkeypatch.setenv("PEREGRINE_RESIDENT_GIB", "0.00001")
     assert isinstance(source(DATA, ALONE), Streamed)
-
-
-def test_a_streamed_run_is_the_resident_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From a memory map on disk."""
-    data = small_runs.splits()
-    np.save(tmp_path / "images.npy", data.train.images)
-    mapped: Dataset = replace(data.train, images=np.load(tmp_path / "images.npy", mmap_mode="r"))
-    made: list[Any] = []
-    for name, gibibytes in (("resident", "1"), ("streamed", "0")):
-        monkeypatch.setenv("PEREGRINE_RESIDENT_GIB", gibibytes)
-        job = small_runs.job("tensorflow", tmp_path / name, {"epochs": 3}, data=replace(data, train=mapped))
-        made.append(TensorFlowEngine().train(job).history)
-    assert [row["loss"] for row in made[0]] == [row["loss"] for row in made[1]]
-    assert [row["val_loss"] for row in made[0]] == [row["val_loss"] for row in made[1]]
-    assert pipeline.host.resident_bytes() == 0

@@ -14,11 +14,11 @@ import keras_ancestor
 import small_runs
 import tiny
 from peregrine.artifact import Artifact
+from peregrine.engines.origin import find_origin
 from peregrine.engines.tensorflow import network
 from peregrine.engines.tensorflow.checkpoint import load_model, save_model
 from peregrine.engines.tensorflow.engine import TensorFlowEngine
 from peregrine.engines.tensorflow.library import keras
-from peregrine.engines.tensorflow.origin import find_origin
 from peregrine.engines.tensorflow.record import describe
 from peregrine.engines.tensorflow.starting import Start, find_start
 from peregrine.errors import DamagedFile, Interrupted, UsageError
@@ -129,10 +129,10 @@ def test_nothing_there(tmp_path: Path) -> None:
 
 
 def test_another_kind_of_file(tmp_path: Path) -> None:
-    path = tmp_path / "best_model.safetensors"
+    path = tmp_path / "best_model.pt"
     path.write_bytes(b"weights")
     with pytest.raises(
-        UsageError, match=r"load_model takes checkpoints that end in \.keras or \.h5, .*; got .*tensors"
+        UsageError, match=r"load_model takes checkpoints that end in \.keras or \.h5 or \.safetensors, .*; got .*\.pt$"
     ):
         find_origin(path)
 
@@ -149,7 +149,7 @@ def test_a_foreign_model(tmp_path: Path, suffix: str) -> None:
 
 def test_an_export(tmp_path: Path) -> None:
     tiny.artifact(tmp_path / "onnx")
-    with pytest.raises(UsageError, match=r"load_model takes artifacts of format keras; .*onnx is onnx"):
+    with pytest.raises(UsageError, match=r"load_model takes artifacts of format keras or torch; .*onnx is onnx"):
         find_origin(tmp_path / "onnx")
 
 

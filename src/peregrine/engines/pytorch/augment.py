@@ -1,92 +1,73 @@
-"""Random changes of the training images as a pure function of (seed, epoch, image).
+"""Random changes of training images, each of one image alone; `mixing.py` has those of two.
 
-Nothing here keeps a state or touches a global generator: an epoch's draws are made at once by `plan_epoch`, and making
-them again gives the same. A batch is then cut out of the images by one gather, in which shifting, reflecting at the
-border and flipping are index arithmetic, so every pixel comes through exactly.
+Cropping and flipping are index arithmetic within one gather, so every pixel comes through exactly and stays uint8. All
+other changes work on floats. What is changed how is in the `Draws` of the images.
 """
 
-from dataclasses import dataclass
-
-import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from peregrine.augmentation import Augmentation
-
-_ORDER, _SHIFT, _FLIP, _FIRST_SIDE = range(4)  # what a generator is for
-
-
-@dataclass(frozen=True)
-class EpochPlan:
-    """What happens to N images in one epoch.
-
-    Attributes:
-        order: int64 `(N,)`, the image at each place of the epoch.
-        down, right: int64 `(N,)`, by how many pixels the window onto each image moves.
-        flipped: bool `(N,)`, whether each image is mirrored left to right.
-    """
-
-    order: Tensor
-    down: Tensor
-    right: Tensor
-    flipped: Tensor
-
-    def to(self, device: torch.device) -> "EpochPlan":
-        """The same plan on a device."""
-        return EpochPlan(*(part.to(device) for part in (self.order, self.down, self.right, self.flipped)))
+from peregrine.engines.pytorch import affine
+from peregrine.engines.pytorch.colour import cut_out, recolour
+from peregrine.engines.pytorch.plan import Draws
 
 
-def plan_epoch(count: int, seed: int, epoch: int, settings: Augmentation) -> EpochPlan:
-    """Draw one epoch, counted from 0, for `count` images."""
-    order = torch.randperm(count, generator=_generator(seed, _ORDER, epoch))
-    reach = settings.translate
-    shifts = torch.randint(-reach, reach + 1, (2, count), generator=_generator(seed, _SHIFT, epoch))
-    return EpochPlan(order, shifts[0], shifts[1], _flipped(count, seed, epoch, settings.flip))
-
-
-def cut(images: Tensor, plan: EpochPlan, places: slice) -> tuple[Tensor, Tensor]:
-    """The changed images at some places of the epoch.
+def augment(images: Tensor, which: Tensor, draws: Draws, settings: Augmentation, mean: Tensor) -> Tensor:
+    """Apply everything that `settings` asks for, except for mixing.
 
     Args:
         images: uint8 `(N, H, W, 3)`.
+        which: int64 `(B,)`, those to take out of them.
+        draws: of B images.
+        mean: of the training images' channels, float32 `(3,)` in 0..255; what `cutout` leaves.
 
     Returns:
-        uint8 `(B, H, W, 3)`, and the indices of the images, int64 `(B,)`.
+        `(B, H, W, 3)` in 0..255: uint8 when images are only moved, else float32.
     """
+    if affine.is_affine(settings):
+        _, height, width, _ = images.shape
+        # The mirroring comes free of charge with the map, and the shift with the places.
+        rows, columns = places(draws, height, width)
+        read = affine.maps(draws, settings, height, width)
+        images = affine.resample(images.index_select(0, which), read, settings.fill, rows, columns)
+    else:
+        images = move(images, which, draws)
+    if settings.brightness or settings.contrast:
+        images = recolour(images.float(), draws, settings)
+    if settings.cutout:
+        images = cut_out(images.float(), draws, settings.cutout, mean)
+    return images
+
+
+def move(images: Tensor, which: Tensor, draws: Draws) -> Tensor:
+    """Shift and mirror images: uint8 `(N, H, W, 3)` to uint8 `(B, H, W, 3)`."""
     count, height, width, channels = images.shape
-    which = plan.order[places]
-    rows = _reflected(torch.arange(height, device=images.device) + plan.down[which, None], height)
-    columns = _reflected(torch.arange(width, device=images.device) + plan.right[which, None], width)
-    columns = torch.where(plan.flipped[which, None], columns.flip(1), columns)
+    rows, columns = places(draws, height, width)
+    columns = torch.where(draws.flipped[:, None], columns.flip(1), columns)
     pixels = (which[:, None, None] * height + rows[:, :, None]) * width + columns[:, None, :]
     flat = images.view(count * height * width, channels)
-    return flat.index_select(0, pixels.flatten()).view(len(which), height, width, channels), which
+    return flat.index_select(0, pixels.flatten()).view(len(which), height, width, channels)
+
+
+def places(draws: Draws, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Rows and columns of shifted images, the border reflected (abc → cbabc): int64 `(B, H)` and `(B, W)`."""
+    device = draws.down.device
+    rows = _reflected(torch.arange(height, device=device) + draws.down[:, None], height)
+    return rows, _reflected(torch.arange(width, device=device) + draws.right[:, None], width)
 
 
 def to_network(images: Tensor, size: int) -> Tensor:
-    """uint8 `(B, H, W, 3)` to float32 `(B, 3, size, size)` in 0..255, channels last; smaller ones antialiased."""
+    """`(B, H, W, 3)` in 0..255 to float32 `(B, 3, size, size)`, channels last; smaller ones antialiased."""
     x = images.permute(0, 3, 1, 2)
     if x.shape[-1] != size:
-        # Resizing uint8 is six times faster on a CPU; CUDA knows it for floats alone.
-        x = x if x.device.type == "cpu" else x.float()
+        if x.device.type != "cpu":
+            x = x.float()  # CUDA resizes floats alone
+        elif x.dtype != torch.uint8:
+            x = x.round().to(torch.uint8)  # six times faster on a CPU
         x = F.interpolate(x, size=(size, size), mode="bilinear", antialias=True)
     return x.float().contiguous(memory_format=torch.channels_last)
-
-
-def _flipped(count: int, seed: int, epoch: int, kind: str) -> Tensor:
-    if kind == "none":
-        return torch.zeros(count, dtype=torch.bool)
-    if kind == "random":
-        return torch.rand(count, generator=_generator(seed, _FLIP, epoch)) < 0.5
-    first_side = torch.rand(count, generator=_generator(seed, _FIRST_SIDE)) < 0.5
-    return first_side ^ (epoch % 2 == 1)
-
-
-def _generator(seed: int, *keys: int) -> torch.Generator:
-    """A generator on the CPU, so that every device draws the same; other keys give independent streams."""
-    state = np.random.SeedSequence((seed, *keys)).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(state[0]) >> 1)
 
 
 def _reflected(index: Tensor, size: int) -> Tensor:

@@ -14,12 +14,15 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
 from peregrine.engines import resume
 from peregrine.engines.history import History
+from peregrine.engines.pytorch.distributed import World
 from peregrine.engines.pytorch.graph import Classifier, damaged, to_bytes
 from peregrine.engines.pytorch.precision import Precision
+from peregrine.errors import UsageError
 
 BEST = "best_model.safetensors"
 LATEST = "latest_model.safetensors"
@@ -31,6 +34,7 @@ class State:
     """Everything that the next step depends on, and everything told of the steps before it.
 
     Attributes:
+        scaler: of the gradients, where the precision needs it.
         precision: of the steps, decided when the run began.
         log: name of the run's CSV file, likewise.
         losses, hits: mean loss float32 and right answers int64 of each step of the epoch at hand, `(steps,)`, kept on
@@ -43,6 +47,7 @@ class State:
 
     classifier: Classifier
     optimizers: list[Optimizer]
+    scaler: GradScaler
     precision: Precision
     log: str
     history: History
@@ -56,7 +61,8 @@ class State:
     def to_dict(self) -> dict[str, Any]:
         """What is no tensor, as JSON holds it."""
         plain = ("precision", "log", "epoch", "step", "seconds", "epoch_seconds")
-        return {"schema": 1, "history": self.history.to_list(), **{name: getattr(self, name) for name in plain}}
+        found = {name: getattr(self, name) for name in plain}
+        return {"schema": 1, "history": self.history.to_list(), "scaler": self.scaler.state_dict(), **found}
 
 
 def save_state(state: State, checkpoints: Path, steps: int) -> None:
@@ -67,6 +73,21 @@ def save_state(state: State, checkpoints: Path, steps: int) -> None:
     tensors |= {"epoch.losses": state.losses, "epoch.hits": state.hits}
     with resume.saving(checkpoints / "resume", steps, state.to_dict(), linked=checkpoints / BEST) as folder:
         (folder / _TENSORS).write_bytes(to_bytes(tensors))
+
+
+def check_same_state(saved: resume.ResumeState | None, world: World) -> None:
+    """Make sure that all ranks go on from one state.
+
+    Raises:
+        UsageError: this one's is not the first rank's.
+    """
+    mine = saved.folder.name.lstrip("0") if saved else "none"
+    first = world.from_first(mine)
+    if mine != first:
+        raise UsageError(
+            "all workers of a run go on from one resume state, so the run has to lie where each can read it; worker "
+            f"{world.rank} found {f'step {mine}' if saved else 'none'}, worker 0 {first}"
+        )
 
 
 def load_state(state: State, saved: resume.ResumeState, checkpoints: Path) -> None:
@@ -89,6 +110,8 @@ def load_state(state: State, saved: resume.ResumeState, checkpoints: Path) -> No
             weight, _, key = name.rpartition(".")
             same_shape = value.shape == weights[weight].shape
             kept[weight][key] = torch.empty_like(weights[weight]).copy_(value) if same_shape else value
+    if state.scaler.is_enabled():
+        state.scaler.load_state_dict(saved.content["scaler"])
     for name in ("epoch", "step", "seconds", "epoch_seconds"):
         setattr(state, name, saved.content[name])
     saved.restore(checkpoints / BEST)

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from peregrine.augmentation import PRESETS, Augmentation
+from peregrine.augmentation import Augmentation
 from peregrine.dataset import Dataset, Images
 from peregrine.engines.base import TrainedModel, TrainingJob, TrainingResult
 from peregrine.engines.pytorch import train
@@ -25,7 +25,6 @@ from peregrine.errors import RecipeError
 from peregrine.formats import FORMATS
 from peregrine.recipe import Recipe
 
-AUGMENTATIONS = {"flip", "translate"}
 BATCH = 500  # images at once in `logits`
 
 
@@ -109,7 +108,6 @@ def _check_unbuilt(recipe: Recipe) -> None:
         ("compile", recipe.compile, ("auto", "off")),
         ("strategy.name", strategy.name, ("auto", "none")),
         ("strategy.devices", strategy.devices, ("auto",)),
-        ("load_model", recipe.load_model, ("",)),
         ("callbacks.checkpoint_format", callbacks.checkpoint_format, ("auto", "safetensors")),
     ):
         if value not in built:
@@ -120,14 +118,6 @@ def _check_unbuilt(recipe: Recipe) -> None:
 
 
 def _check_augmentation(wanted: Augmentation, size: int) -> None:
-    for key, field in Augmentation.model_fields.items():
-        value = getattr(wanted, key)
-        if key not in {"preset", *AUGMENTATIONS} and value != field.default:
-            way_out = "preset='crop-flip'" if key in PRESETS[wanted.preset] else f"{key}={field.default!r}"
-            raise RecipeError(
-                f"the engine pytorch augments with {' and '.join(sorted(AUGMENTATIONS))} alone; "
-                f"got augmentation.{key}={value!r}; use --set augmentation.{way_out}"
-            )
     if wanted.translate >= size:
         raise RecipeError(f"augmentation.translate is below the image size, {size} pixels; got {wanted.translate}")
 

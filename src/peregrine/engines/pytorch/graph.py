@@ -20,6 +20,8 @@ from peregrine import catalog, files
 from peregrine.artifact import Artifact
 from peregrine.dataset import Images, channel_statistics
 from peregrine.engines.pytorch.models.base import Network
+from peregrine.engines.pytorch.record import to_metadata
+from peregrine.engines.record import Record
 from peregrine.errors import DamagedFile
 from peregrine.recipe import ModelChoice
 from peregrine.validation import validate
@@ -112,14 +114,15 @@ def network_options(model: ModelChoice) -> Any:
     return validate(network_module(model).Options, model.options, "[model]")
 
 
-def save_weights(classifier: Classifier, path: Path) -> None:
-    """Write everything that `load_weights` needs, atomically."""
-    files.write_bytes(path, to_bytes(classifier.state_dict()))
+def save_weights(classifier: Classifier, path: Path, record: Record | None = None) -> None:
+    """Write everything that `load_weights` needs, atomically; with what the file tells about itself, if anything."""
+    files.write_bytes(path, to_bytes(classifier.state_dict(), record))
 
 
-def to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
+def to_bytes(tensors: Mapping[str, Tensor], record: Record | None = None) -> bytes:
     """Tensors of any memory format and device as the content of a safetensors file."""
-    content: bytes = save({name: tensor.contiguous() for name, tensor in tensors.items()})
+    metadata = to_metadata(record) if record else None
+    content: bytes = save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata)
     return content
 
 

@@ -1,10 +1,13 @@
-"""The training data on the device, and the batches that the steps of a recipe see.
+"""The training data, and the batches that the steps of a recipe see.
 
-A batch is a function of (seed, epoch, step) alone, so a run can go on at any step as if it had never stopped.
+A batch is a function of (seed, epoch, step) alone, so a run can go on at any step as if it had never stopped; and it is
+the same one wherever the pixels lie and however many ranks share it.
 """
 
 import warnings
-from typing import Any, Self
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +15,42 @@ import torch
 from torch import Tensor
 
 from peregrine.dataset import Dataset, Images
-from peregrine.engines.pytorch import augment
+from peregrine.engines.pytorch.augment import augment, to_network
+from peregrine.engines.pytorch.mixing import mix
+from peregrine.engines.pytorch.plan import EpochPlan, plan_epoch
+from peregrine.errors import RecipeError
 from peregrine.recipe import Recipe
+
+AHEAD = 3  # blocks that are named before they are needed
+SUMMED = 1000  # images at once
+
+
+class Source(Protocol):
+    """Where images come from.
+
+    Attributes:
+        labels: int64 `(N,)`, on the device.
+    """
+
+    labels: Tensor
+
+    def __len__(self) -> int: ...
+
+    def block(self, order: Tensor, wanted: Sequence[npt.NDArray[np.int64]]) -> tuple[Tensor, Tensor]:
+        """Some of the images, on the device.
+
+        Args:
+            order: which, int64 `(B,)`, on the device.
+            wanted: the same in the host's memory, and after it what will be asked for next.
+
+        Returns:
+            uint8 `(M, H, W, 3)`, and which of them are meant, int64 `(B,)`.
+        """
+        ...
+
+    def in_order(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images from first to last, with their labels, `size` at once."""
+        ...
 
 
 class Resident:
@@ -36,48 +73,88 @@ class Resident:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def block(self, order: Tensor, wanted: Sequence[npt.NDArray[np.int64]]) -> tuple[Tensor, Tensor]:
+        """All images, for they are here anyway."""
+        return self.images, order
+
+    def in_order(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """See `Source`."""
+        return zip(torch.split(self.images, size), torch.split(self.labels, size), strict=True)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Training images and what they show.
+
+    Attributes:
+        images: float32 `(B, 3, S, S)` in 0..255, channels last, at the size that is due.
+        labels: int64 `(B,)`.
+        mixed: with mixup or cutmix, the labels of the images that were mixed in, int64 `(B,)`, and their shares of the
+            targets, float32 `(B,)`.
+    """
+
+    images: Tensor
+    labels: Tensor
+    mixed: tuple[Tensor, Tensor] | None
+
 
 class Batches:
     """Augmented batches of one size; the few images that an epoch leaves over are others in each epoch.
 
     Attributes:
-        size: images in every batch.
+        size: images in every batch, of all ranks together.
+        mine: which of them are this rank's: of equal number where that is possible, and from an even place on, for
+            `mixing` pairs neighbours.
         per_epoch: steps in an epoch.
         total: steps in the whole run.
+
+    Raises:
+        RecipeError: a batch has too few images for so many ranks.
     """
 
-    def __init__(self, data: Resident, recipe: Recipe) -> None:
+    def __init__(self, data: Source, recipe: Recipe, rank: int = 0, ranks: int = 1) -> None:
         self._data = data
         self._recipe = recipe
         self.size = min(recipe.batch_size, len(data))
+        if self.size < 2 * ranks:
+            raise RecipeError(
+                f"batch_size gives each of {ranks} processes two images or more of every batch, {2 * ranks} in all; "
+                f"got {self.size}; use a larger one or fewer processes"
+            )
+        self.mine = _part(self.size, rank, ranks)
         self.per_epoch = len(data) // self.size
         self.total = self.per_epoch * recipe.epochs
+        self._mean = mean_colour(data) if recipe.augmentation.cutout else torch.zeros(3)
 
-    def plan(self, epoch: int) -> augment.EpochPlan:
+    def plan(self, epoch: int) -> EpochPlan:
         """What happens to the images in an epoch, counted from 0."""
-        plan = augment.plan_epoch(len(self._data), self._recipe.seed, epoch, self._recipe.augmentation)
-        return plan.to(self._data.images.device)
+        plan = plan_epoch(len(self._data), self._recipe.seed, epoch, self._recipe.augmentation)
+        return plan.to(self._data.labels.device)
 
-    def batch(self, plan: augment.EpochPlan, epoch: int, step: int) -> tuple[Tensor, Tensor]:
-        """One batch of an epoch's plan; epoch and step within it are counted from 0.
-
-        Returns:
-            float32 `(B, 3, S, S)` in 0..255, channels last, at the size that is due; and int64 labels `(B,)`.
-        """
-        images, which = self._cut(plan, epoch, step, self.size)
-        return images, self._data.labels[which]
+    def batch(self, plan: EpochPlan, epoch: int, step: int) -> Batch:
+        """This rank's part of one batch of an epoch's plan; epoch and step within it are counted from 0."""
+        return self._made(plan, epoch, step, self.mine)
 
     def shown(self, epoch: int, count: int) -> Images:
         """The first images of an epoch as the network sees them, `count` at most: uint8 `(N, S, S, 3)`."""
-        images, _ = self._cut(self.plan(epoch), epoch, 0, min(count, self.size))
+        images = self._made(self.plan(epoch), epoch, 0, slice(0, min(count, self.size))).images
         shown: Images = images.permute(0, 2, 3, 1).round().to(torch.uint8).cpu().numpy()
         return shown
 
-    def _cut(self, plan: augment.EpochPlan, epoch: int, step: int, count: int) -> tuple[Tensor, Tensor]:
-        """The first `count` images of a batch, and which they are."""
-        first = step * self.size
-        images, which = augment.cut(self._data.images, plan, slice(first, first + count))
-        return augment.to_network(images, self._image_size(epoch * self.per_epoch + step)), which
+    def _made(self, plan: EpochPlan, epoch: int, step: int, part: slice) -> Batch:
+        """A part of a batch."""
+        parts = [
+            slice(first * self.size + part.start, first * self.size + part.stop)
+            for first in range(step, min(step + 1 + AHEAD, self.per_epoch))
+        ]
+        order = plan.order[parts[0]]
+        block, which = self._data.block(order, [plan.ids[part] for part in parts])
+        draws, labels, mixed = plan.draws.at(order), self._data.labels[order], None
+        images = augment(block, which, draws, self._recipe.augmentation, self._mean)
+        if draws.shares:
+            images, others, shares = mix(images.float(), labels, draws)
+            mixed = others, shares
+        return Batch(to_network(images, self._image_size(epoch * self.per_epoch + step)), labels, mixed)
 
     def _image_size(self, done: int) -> int:
         size = self._recipe.input.size
@@ -85,8 +162,24 @@ class Batches:
         return next((small for until, small in self._recipe.input.growth if done < until * self.total), size)
 
 
+def mean_colour(data: Source) -> Tensor:
+    """Of all images' channels, float32 `(3,)`; summed as integers, so that it is the same on every device."""
+    total = torch.zeros(3, dtype=torch.int64, device=data.labels.device)
+    pixels = 0
+    for images, _ in data.in_order(SUMMED):
+        total += images.sum((1, 2), dtype=torch.int32).sum(0)  # five times as fast as in int64 at once
+        pixels += images[..., 0].numel()
+    return (total.double() / pixels).float()
+
+
 def as_tensor(array: npt.NDArray[Any]) -> Tensor:
     """The same memory as a tensor that must not be written to."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
         return torch.from_numpy(np.ascontiguousarray(array))
+
+
+def _part(count: int, rank: int, ranks: int) -> slice:
+    """A rank's places within a batch of `count` images."""
+    start, stop = (number * count // ranks // 2 * 2 for number in (rank, rank + 1))
+    return slice(start, count if rank == ranks - 1 else stop)

@@ -1,41 +1,53 @@
 """The training loop. A step depends on the state and on (seed, epoch, step), and on nothing else."""
 
+import contextlib
+import functools
 import logging
 import time
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from peregrine import progress
-from peregrine.dataset import Labels
+from peregrine.dataset import Dataset, Labels
 from peregrine.engines import board, resume
 from peregrine.engines.base import TrainingJob, TrainingResult
 from peregrine.engines.events import EventWriter
 from peregrine.engines.history import EpochRow, History, check_loss
-from peregrine.engines.pytorch.augment import EpochPlan, to_network
-from peregrine.engines.pytorch.checkpoint import BEST, LATEST, State, load_state, save_state
-from peregrine.engines.pytorch.device import memory_explained, pick
-from peregrine.engines.pytorch.graph import Classifier, Normalise, build_classifier, save_weights
-from peregrine.engines.pytorch.optim import optimizers, set_rates
-from peregrine.engines.pytorch.pipeline import Batches, Resident, as_tensor
-from peregrine.engines.pytorch.precision import Precision, autocast, choose
-from peregrine.engines.statistics import class_weights, sample
+from peregrine.engines.pytorch.checkpoint import BEST, LATEST, State, check_same_state, load_state, save_state
+from peregrine.engines.pytorch.device import memory_explained
+from peregrine.engines.pytorch.distributed import Pulse, World, meeting
+from peregrine.engines.pytorch.graph import Classifier, build_classifier, save_weights
+from peregrine.engines.pytorch.judging import judge
+from peregrine.engines.pytorch.optim import optimizers
+from peregrine.engines.pytorch.pipeline import Batches
+from peregrine.engines.pytorch.plan import EpochPlan
+from peregrine.engines.pytorch.precision import TYPES, Precision, choose, gradient_scaler
+from peregrine.engines.pytorch.starting import start
+from peregrine.engines.pytorch.steps import Stepper
+from peregrine.engines.pytorch.streaming import source
+from peregrine.engines.record import describe
+from peregrine.engines.statistics import class_weights
+from peregrine.errors import RecipeError
 from peregrine.progress import Advance
 
 SAVE_EVERY_S = 60.0  # within an epoch
 LOOK_EVERY_S = 1.0  # on a GPU, where looking at a loss makes the host wait for it
 RACED_BATCH = 128  # images that the precisions race over
-JUDGED_BATCH = 500  # validation images at once
 logger = logging.getLogger("peregrine")
 
 
 def train(job: TrainingJob) -> TrainingResult:
     """Train to the end of the recipe; see `engines.base.Engine.train`."""
-    with memory_explained(job.recipe.batch_size):
-        loop = _Loop(job)
+    with (
+        memory_explained(job.recipe.batch_size),
+        meeting(job.run.path, job.stop) as world,
+        contextlib.ExitStack() as opened,
+    ):
+        loop = _Loop(job, world, opened)
         loop.run()
     state = loop.state
     return TrainingResult(
@@ -54,24 +66,37 @@ def train(job: TrainingJob) -> TrainingResult:
 class _Loop:
     """One run, from its start or its newest resume state to its end."""
 
-    def __init__(self, job: TrainingJob) -> None:
+    def __init__(self, job: TrainingJob, world: World, opened: contextlib.ExitStack) -> None:
         self._watch = _Stopwatch()
+        self._world = world
         self._job = job
         self._recipe = job.recipe
         self._folder = job.run.checkpoints
-        self._device = pick()
-        self.batches = Batches(Resident.of(job.train, self._device), job.recipe)
-        self._validation = Resident.of(job.validation, self._device) if job.validation is not None else None
-        self._class_weights = torch.from_numpy(class_weights(job.train, job.recipe)).to(self._device)
+        self._device = world.device
+        train_data = opened.enter_context(source(job.train, self._device))
+        self.batches = Batches(train_data, job.recipe, world.rank, world.ranks)
+        if self.batches.size < 2 * world.ranks:
+            raise RecipeError(
+                f"each worker takes 2 images of a batch or more; got {world.ranks} workers for {self.batches.size}; "
+                "start fewer, or use a larger --set batch_size=…"
+            )
+        self._validation = None
+        if job.validation is not None:
+            self._validation = opened.enter_context(source(_part(job.validation, world), self._device))
         saved = resume.newest(self._folder / "resume") if job.resume else None
+        check_same_state(saved, world)
         if saved is None:
-            self.state = _begin(job, self.batches, self._device)
+            self.state = _begin(job, self.batches, world)
         else:
             self.state = _go_on(job, self.batches, self._device, saved)
+        weights = torch.from_numpy(class_weights(job.train, job.recipe)).to(self._device)
+        self._stepper = Stepper(self.state, job.recipe, weights, self.batches.size, world)
+        self._pulse = Pulse(world, LOOK_EVERY_S)
+        settled = job.recipe.changed({"precision": self.state.precision})
+        self._record = describe(settled, job.train.class_names)  # for the checkpoints
         self._saved_at = -1 if saved is None else self.steps_done
         self._saved_time = self._looked_time = time.monotonic()
         self._looked = self.state.step
-        self._gradients: dict[str, npt.NDArray[np.float32]] = {}  # of the newest finished epoch's last step
         self._watch.book("preparation", self.state.seconds)
 
     @property
@@ -85,13 +110,13 @@ class _Loop:
         self._save()
         first_epoch = state.epoch + 1 if self.steps_done else 0
         with (
-            board.open_events(self._job, first_epoch) as events,
+            board.open_events(self._job, first_epoch) if self._world.is_first else contextlib.nullcontext() as events,
             progress.bar("train", self.batches.total, "step") as advance,
         ):
             advance(self.steps_done)
             while state.epoch < self._recipe.epochs and not state.history.should_stop:
                 self._steps(advance)
-                self._end_epoch(events)
+                self._end_epoch(events, advance)
                 self._leave_if_asked(advance)
 
     # ---- steps --------------------------------------------------------------------------------------------------
@@ -102,36 +127,34 @@ class _Loop:
         plan = self.batches.plan(state.epoch)
         state.classifier.train()
         while state.step < self.batches.per_epoch:
-            self._leave_if_asked(advance)
+            if self._pulse.due():
+                self._between_steps(advance)
             self._step(plan)
-            now = time.monotonic()
-            if self._device.type == "cpu" or now - self._looked_time >= LOOK_EVERY_S:
-                self._look(advance)
-            if now - self._saved_time >= SAVE_EVERY_S and state.step < self.batches.per_epoch:
-                self._look(advance)
-                self._watch.book("training", state.seconds)
-                self._save()
         self._look(advance)
         self._watch.book("training", state.seconds)
 
+    def _between_steps(self, advance: Advance) -> None:
+        """Heed a request to stop; look and save when it is time."""
+        self._leave_if_asked(advance)
+        now = time.monotonic()
+        # One process looks when its own clock says so, but many only together.
+        if self._device.type == "cpu" or self._world.ranks > 1 or now - self._looked_time >= LOOK_EVERY_S:
+            self._look(advance)
+        if now - self._saved_time >= SAVE_EVERY_S:
+            self._look(advance)
+            self._watch.book("training", self.state.seconds)
+            self._save()
+
     def _step(self, plan: EpochPlan) -> None:
-        state, recipe = self.state, self._recipe
-        set_rates(state.optimizers, self._rate(self.steps_done) / recipe.optimizer.learning_rate)
-        network = state.classifier.network
-        network.before_step(self.steps_done / self.batches.total)
-        images, labels = self.batches.batch(plan, state.epoch, state.step)
-        with autocast(state.precision, self._device):
-            logits = network(state.classifier.normalise(images))
-        losses = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing, reduction="none")
-        loss = (losses * self._class_weights[labels]).mean()
-        torch.autograd.backward(loss)
-        if state.step + 1 == self.batches.per_epoch and board.wants_histograms(self._job):
-            self._gradients = gradients(network)  # copies: some optimisers write into them
-        for optimizer in state.optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
-        state.losses[state.step] = loss.detach()
-        state.hits[state.step] = (logits.argmax(1) == labels).sum()
+        state = self.state
+        last = state.step + 1 == self.batches.per_epoch
+        loss, hits = self._stepper.step(
+            self.batches.batch(plan, state.epoch, state.step),
+            progress=self.steps_done / self.batches.total,
+            rate=self._rate(self.steps_done) / self._recipe.optimizer.learning_rate,
+            keep_gradients=last and board.wants_histograms(self._job),
+        )
+        state.losses[state.step], state.hits[state.step] = loss, hits
         state.step += 1
 
     def _rate(self, step: int) -> float:
@@ -146,6 +169,9 @@ class _Loop:
             TrainingDiverged: names the first such step.
         """
         state, first = self.state, self._looked
+        if state.step > first:
+            self._world.add_up(state.losses[first : state.step])
+            self._world.add_up(state.hits[first : state.step])
         for number, loss in enumerate(state.losses[first : state.step].tolist(), first + 1):
             check_loss(loss, state.epoch + 1, number)
         if state.step > first:
@@ -162,12 +188,18 @@ class _Loop:
 
     # ---- between steps ------------------------------------------------------------------------------------------
 
-    def _end_epoch(self, events: EventWriter | None) -> None:
+    def _end_epoch(self, events: EventWriter | None, advance: Advance) -> None:
         """Judge the finished epoch and write everything that is written once an epoch."""
         state = self.state
         val_loss = val_accuracy = predicted = None
         if self._validation:
-            val_loss, val_accuracy, predicted = judge(state.classifier, self._validation)
+            # Ranks judge parts of their own and could not leave together in the middle.
+            alone = self._world.ranks == 1
+            between = functools.partial(self._leave_if_asked, advance, "validation") if alone else lambda: None
+            val_loss, val_accuracy, predicted = judge(state.classifier, self._validation, between)
+            val_loss = self._world.mean(val_loss, len(self._validation))
+            val_accuracy = self._world.mean(val_accuracy, len(self._validation))
+            predicted = self._world.joined(predicted)
         self._watch.book("validation", state.seconds)
         loss, accuracy = self._means()
         seconds = state.seconds["training"] - state.epoch_seconds
@@ -185,9 +217,10 @@ class _Loop:
         state.epoch, state.step, self._looked = state.epoch + 1, 0, 0
         state.epoch_seconds = state.seconds["training"]
         if state.history.is_best:
-            save_weights(state.classifier, self._folder / BEST)
-        save_weights(state.classifier, self._folder / LATEST)
-        state.history.write_csv(self._job.run.logs / state.log)
+            save_weights(state.classifier, self._folder / BEST, self._record)  # each rank, for its own folder
+        if self._world.is_first:
+            save_weights(state.classifier, self._folder / LATEST, self._record)
+            state.history.write_csv(self._job.run.logs / state.log)
         if events is not None:
             self._show(events, row, predicted)
         logger.info("%s", row)
@@ -202,45 +235,52 @@ class _Loop:
             images=self.batches.shown(row.epoch - 1, board.SHOWN_IMAGES),
             predicted=predicted,
             weights=weights(self.state.classifier.network) if board.wants_histograms(self._job) else {},
-            gradients=self._gradients,
+            gradients=self._stepper.gradients,
         )
 
-    def _leave_if_asked(self, advance: Advance) -> None:
-        """Save and leave when the run was asked to stop.
+    def _leave_if_asked(self, advance: Advance, doing: str = "training") -> None:
+        """Save and leave when the run was asked to stop, on whatever rank; the time since then went into `doing`.
 
         Raises:
             Interrupted: it was.
         """
-        if not self._job.stop:
+        stop = self._job.stop
+        signum = self._world.largest((stop and stop.signum) or 0)
+        if not signum:
             return
+        stop.signum = signum
         self._look(advance)
-        self._watch.book("training", self.state.seconds)
+        self._watch.book(doing, self.state.seconds)
         self._save()
-        path = self._job.run.path
-        raise self._job.stop.interrupted(
+        self._world.largest(0)  # nobody leaves before the state is saved: torchrun ends the others then
+        raise stop.interrupted(
             f"saved after step {self.steps_done} of {self.batches.total}; "
-            f"go on with: peregrine train --resume --run {path}"
+            f"go on with: peregrine train --resume --run {self._world.run}"
         )
 
     def _save(self) -> None:
-        """Write a resume state, unless there is one of this very step."""
-        if self._saved_at != self.steps_done:
+        """Write a resume state, unless there is one of this very step; the first rank alone."""
+        if self._saved_at != self.steps_done and self._world.is_first:
             save_state(self.state, self._folder, self.steps_done)
         self._saved_at, self._saved_time = self.steps_done, time.monotonic()
         self._watch.book("saving", self.state.seconds)
 
 
-def _begin(job: TrainingJob, batches: Batches, device: torch.device) -> State:
-    """The state before the first step: what the data decides, and what a probe does."""
+def _begin(job: TrainingJob, batches: Batches, world: World) -> State:
+    """The state before the first step: what the data or an earlier training decides, and what a probe does."""
     classifier = _classifier(job)
-    classifier.normalise = Normalise.of(job.train.images)
-    some = sample(job.train.images)
-    classifier.network.fit(classifier.normalise(to_network(as_tensor(some), some.shape[1])))
-    classifier.to(device)
-    images, _ = batches.batch(batches.plan(0), 0, 0)
-    precision = choose(job.recipe.precision, classifier, images[:RACED_BATCH])
+    start(classifier, job)
+    classifier.to(world.device)
+    images = batches.batch(batches.plan(0), 0, 0).images
+    precision = choose(job.recipe.precision, classifier, images[:RACED_BATCH], world)
     log = time.strftime("training_log_%Y-%m-%d-%H%M%S.csv")
     return _state(job, batches, classifier, precision, log, History.of(job.recipe))
+
+
+def _part(dataset: Dataset, world: World) -> Dataset:
+    """What this rank judges of a data set."""
+    mine = world.part(len(dataset))
+    return replace(dataset, images=dataset.images[mine], labels=dataset.labels[mine], ids=dataset.ids[mine])
 
 
 def _go_on(job: TrainingJob, batches: Batches, device: torch.device, saved: resume.ResumeState) -> State:
@@ -260,11 +300,11 @@ def _classifier(job: TrainingJob) -> Classifier:
 def _state(
     job: TrainingJob, batches: Batches, classifier: Classifier, precision: Precision, log: str, history: History
 ) -> State:
-    product = torch.bfloat16 if precision == "bf16" else torch.float32
     device = classifier.normalise.mean.device
     return State(
         classifier=classifier,
-        optimizers=optimizers(classifier.network, job.recipe.optimizer, batches.size, product),
+        optimizers=optimizers(classifier.network, job.recipe.optimizer, batches.size, TYPES[precision]),
+        scaler=gradient_scaler(precision, device),
         precision=precision,
         log=log,
         history=history,
@@ -273,34 +313,9 @@ def _state(
     )
 
 
-@torch.inference_mode()
-def judge(classifier: Classifier, data: Resident) -> tuple[float, float, Labels]:
-    """Mean cross-entropy, accuracy and the predicted classes, int64 `(N,)`.
-
-    In float32 and eval mode, without smoothing, weights or augmentation.
-    """
-    classifier.eval()
-    loss, hits = torch.zeros(2, dtype=torch.float64, device=data.labels.device)
-    predicted = []
-    for images, labels in zip(
-        torch.split(data.images, JUDGED_BATCH), torch.split(data.labels, JUDGED_BATCH), strict=True
-    ):
-        logits = classifier.logits(images)
-        loss += F.cross_entropy(logits, labels, reduction="sum")
-        predicted.append(logits.argmax(1))
-        hits += (predicted[-1] == labels).sum()
-    return float(loss) / len(data), float(hits) / len(data), torch.cat(predicted).cpu().numpy()
-
-
 def weights(network: nn.Module) -> dict[str, npt.NDArray[np.float32]]:
     """Every trained weight by its name; on the CPU it is the weight's own memory."""
     return {name: weight.detach().cpu().numpy() for name, weight in network.named_parameters() if weight.requires_grad}
-
-
-def gradients(network: nn.Module) -> dict[str, npt.NDArray[np.float32]]:
-    """A copy of every weight's gradient, by the weight's name."""
-    found = ((name, weight.grad) for name, weight in network.named_parameters())
-    return {name: gradient.to("cpu", copy=True).numpy() for name, gradient in found if gradient is not None}
 
 
 class _Stopwatch:

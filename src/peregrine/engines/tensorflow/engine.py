@@ -34,6 +34,11 @@ class TensorFlowEngine:
                 "optimizer.weight_decay of sgd is not in the engine tensorflow, where networks have l2; "
                 f"got {recipe.optimizer.weight_decay}; use --set optimizer.weight_decay=0"
             )
+        if recipe.precision == "fp16":
+            raise RecipeError(
+                "precision of the engine tensorflow is fp32 or bf16; got fp16; use --set precision=auto or the engine "
+                "pytorch"
+            )
         if recipe.callbacks.checkpoint_format == "safetensors":
             raise RecipeError("callbacks.checkpoint_format of the engine tensorflow is keras or h5; got safetensors")
         if recipe.input.growth and not network.takes_any_size(recipe):

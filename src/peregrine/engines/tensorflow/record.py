@@ -1,8 +1,7 @@
-"""What a checkpoint tells about itself: a JSON record inside the file, so that a moved file is still known as ours.
+"""What a `.keras` or `.h5` checkpoint tells about itself: the record of `engines/record.py` as JSON inside the file.
 
-A `.keras` file is a zip; the record is its member `peregrine.json`. In an `.h5` file it is the attribute `peregrine`:
-    schema, written_by      1, and Peregrine's version
-    recipe, class_names     what the network was trained by and on
+A `.keras` file is a zip; the record is its member `peregrine.json`. In an `.h5` file it is the attribute `peregrine`.
+It has one key more:
     optimizer               names of the optimiser's variables, in order; empty where none were saved
 
 Nothing here needs TensorFlow.
@@ -19,9 +18,9 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from peregrine import __version__
+from peregrine.engines.record import Record, parse
+from peregrine.engines.record import describe as describe
 from peregrine.errors import DamagedFile
-from peregrine.recipe import Recipe
 
 SUFFIXES = (".keras", ".h5")
 _MEMBER = "peregrine.json"
@@ -32,17 +31,7 @@ _OUR_GROUP = "optimizer_state"
 OptimizerState = dict[str, npt.NDArray[Any]]
 
 
-def describe(recipe: Recipe, class_names: Sequence[str]) -> dict[str, Any]:
-    """The record of a network that is trained by `recipe`, resolved, for these classes."""
-    return {
-        "schema": 1,
-        "written_by": f"peregrine {__version__}",
-        "recipe": recipe.to_dict(),
-        "class_names": list(class_names),
-    }
-
-
-def add_record(path: Path, record: dict[str, Any], optimizer: Sequence[str]) -> None:
+def add_record(path: Path, record: Record, optimizer: Sequence[str]) -> None:
     """Put a record into a file that Keras has just written.
 
     In an `.h5`, the optimiser's state moves from Keras' group `optimizer_weights` to `optimizer_state`. Where Keras
@@ -64,7 +53,7 @@ def add_record(path: Path, record: dict[str, Any], optimizer: Sequence[str]) -> 
             archive.writestr(_MEMBER, text)
 
 
-def read_record(path: Path) -> dict[str, Any] | None:
+def read_record(path: Path) -> Record | None:
     """The record of a `.keras` or `.h5` file; None where it has none, because somebody else wrote it.
 
     Raises:
@@ -79,16 +68,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
                 text = archive.read(_MEMBER) if _MEMBER in archive.namelist() else None
     except (OSError, zipfile.BadZipFile) as error:
         raise DamagedFile(f"{path} is not a whole {path.suffix} file ({error}); restore it") from None
-    if text is None:
-        return None
-    try:
-        record: dict[str, Any] = json.loads(text)
-        sound = record["schema"] == 1 and {"recipe", "class_names", "optimizer"} <= record.keys()
-    except (ValueError, KeyError, TypeError):
-        sound = False
-    if not sound:
-        raise DamagedFile(f"the record in {path} is not of schema 1; open it with the version that wrote it")
-    return record
+    return None if text is None else parse(text, path)
 
 
 def read_optimizer(path: Path) -> OptimizerState | None:
@@ -98,7 +78,7 @@ def read_optimizer(path: Path) -> OptimizerState | None:
         DamagedFile: the record names what the file does not hold.
     """
     record = read_record(path)
-    if record is None or not record["optimizer"]:
+    if record is None or not record.get("optimizer"):
         return None
     names: list[str] = record["optimizer"]
     try:

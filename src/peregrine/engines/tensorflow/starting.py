@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from peregrine.engines.origin import find_origin
 from peregrine.engines.tensorflow.checkpoint import fitting, load_for_training
 from peregrine.engines.tensorflow.network import Normalisation, copy_weights
-from peregrine.engines.tensorflow.origin import find_origin
 from peregrine.engines.tensorflow.record import OptimizerState
 from peregrine.recipe import Recipe
 

@@ -1,16 +1,18 @@
-"""`sprint`: whitened 2×2 patches, groups of two convolutions, global max-pooling, a linear head.
+"""`sprint`: whitened 2×2 patches, groups of convolutions, global max-pooling, a linear head.
 
 Shapes: K whitening filters, groups of widths W1 to WG, without N:
     images      3        H      W         normalised
     whitening   K       H-1    W-1        2×2 filters from the data, a learned bias, activation
-    group 1     W1    (H-1)/2  (W-1)/2    convolution 3×3, max-pool, norm, activation, convolution 3×3, norm, activation
+    group 1     W1    (H-1)/2  (W-1)/2    convolution 3×3, max-pool, norm, activation; convolution 3×3, norm, activation
     …
     group G     WG
     maximum     WG
     head        C                         linear without bias, divided by WG
 
-Source: the shape and its start follow airbench94_muon (github.com/KellerJordan/cifar10-airbench), which builds on
-hlb-CIFAR10 (github.com/tysam-code/hlb-CIFAR10).
+With other depths the second half of a group is there `depth` - 1 times; see `Options` for the skip of deep groups.
+
+Source: the shape and its start follow airbench94_muon, and groups of three airbench96
+(github.com/KellerJordan/cifar10-airbench), which build on hlb-CIFAR10 (github.com/tysam-code/hlb-CIFAR10).
 """
 
 import copy
@@ -24,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from peregrine.engines.pytorch.models.base import Network
-from peregrine.engines.sprint import PATCH, Activation, Options
+from peregrine.engines.sprint import PATCH, SKIP_FROM, Activation, Options
 from peregrine.engines.sprint import resolve as resolve
 from peregrine.engines.whitening import whitening_filters
 from peregrine.errors import RecipeError
@@ -33,6 +35,7 @@ _ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,
     "silu": lambda: nn.SiLU(inplace=True),
     "relu": lambda: nn.ReLU(inplace=True),
+    "hard-swish": lambda: nn.Hardswish(inplace=True),
 }
 
 
@@ -61,7 +64,9 @@ class Sprint(Network):
         activation = _ACTIVATIONS[options.activation]
         self.whitening = nn.Conv2d(3, options.whitening, PATCH)
         self.activation = activation()
-        self.groups = nn.Sequential(*(Group(inside, out, activation) for inside, out in itertools.pairwise(channels)))
+        self.groups = nn.Sequential(
+            *(Group(inside, out, options.depth, activation) for inside, out in itertools.pairwise(channels))
+        )
         self.head = nn.Linear(channels[-1], class_count, bias=False)
         self._whitening_bias_share = options.whitening_bias
         with torch.no_grad():
@@ -111,27 +116,37 @@ class Sprint(Network):
 class Group(nn.Module):
     """Float `(N, I, H, W)` to `(N, O, H/2, W/2)`; a map of one pixel is not pooled further."""
 
-    def __init__(self, inside: int, out: int, activation: Callable[[], nn.Module]) -> None:
+    def __init__(self, inside: int, out: int, depth: int, activation: Callable[[], nn.Module]) -> None:
         super().__init__()
-        self.conv1 = _identity_convolution(inside, out)
-        self.norm1: nn.Module = Norm(out)
-        self.conv2 = _identity_convolution(out, out)
-        self.norm2: nn.Module = Norm(out)
+        self._depth = depth
+        for number in range(1, depth + 1):
+            self.add_module(f"conv{number}", _identity_convolution(inside if number == 1 else out, out))
+            self.add_module(f"norm{number}", Norm(out))
         self.activation = activation()
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv1(x)
+        (convolution, norm), *others = self._layers()
+        x = convolution(x)
         if min(x.shape[2:]) > 1:
             x = F.max_pool2d(x, 2)
-        x = self.activation(self.norm1(x))
-        return self.activation(self.norm2(self.conv2(x)))  # type: ignore[no-any-return]  # modules give Any
+        x = first = self.activation(norm(x))
+        for number, (convolution, norm) in enumerate(others, 2):
+            x = norm(convolution(x))
+            if self._depth >= SKIP_FROM and number == self._depth:
+                x = x + first
+            x = self.activation(x)
+        return x
 
     def fold(self) -> None:
-        """Make both norms part of their convolutions; a maximum and a norm with a positive scale can change places."""
-        assert isinstance(self.norm1, Norm)
-        assert isinstance(self.norm2, Norm)
-        self.conv1, self.norm1 = fuse_conv_bn_eval(self.conv1, self.norm1), nn.Identity()
-        self.conv2, self.norm2 = fuse_conv_bn_eval(self.conv2, self.norm2), nn.Identity()
+        """Make the norms part of their convolutions; a maximum and a norm with a positive scale can change places."""
+        for number, (convolution, norm) in enumerate(self._layers(), 1):
+            assert isinstance(norm, Norm)
+            self.add_module(f"conv{number}", fuse_conv_bn_eval(convolution, norm))
+            self.add_module(f"norm{number}", nn.Identity())
+
+    def _layers(self) -> list[tuple[nn.Conv2d, nn.Module]]:
+        numbers = range(1, self._depth + 1)
+        return [(getattr(self, f"conv{number}"), getattr(self, f"norm{number}")) for number in numbers]
 
 
 class Norm(nn.BatchNorm2d):

@@ -1,16 +1,18 @@
-"""`sprint`: whitened 2×2 patches, groups of two convolutions, global max-pooling, a linear head; as PyTorch's.
+"""`sprint`: whitened 2×2 patches, groups of convolutions, global max-pooling, a linear head; as PyTorch's.
 
 Shapes: K whitening filters, groups of widths W1 to WG, without N:
     images        H      W      3         normalised
     whitening    H-1    W-1     K         2×2 filters from the data, a learned bias, activation
-    group 1    (H-1)/2 (W-1)/2  W1        convolution 3×3, max-pool, norm, activation, convolution 3×3, norm, activation
+    group 1    (H-1)/2 (W-1)/2  W1        convolution 3×3, max-pool, norm, activation; convolution 3×3, norm, activation
     …
     group G                     WG
     maximum                     WG
     head                        C         linear without bias, divided by WG
 
-Source: the shape and its start follow airbench94_muon (github.com/KellerJordan/cifar10-airbench), which builds on
-hlb-CIFAR10 (github.com/tysam-code/hlb-CIFAR10).
+With other depths the second half of a group is there `depth` - 1 times; see `Options` for the skip of deep groups.
+
+Source: the shape and its start follow airbench94_muon, and groups of three airbench96
+(github.com/KellerJordan/cifar10-airbench), which build on hlb-CIFAR10 (github.com/tysam-code/hlb-CIFAR10).
 """
 
 from typing import Any
@@ -18,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from peregrine.dataset import Images
-from peregrine.engines.sprint import PATCH, Options
+from peregrine.engines.sprint import PATCH, SKIP_FROM, Activation, Options
 from peregrine.engines.sprint import resolve as resolve
 from peregrine.engines.tensorflow.library import keras
 from peregrine.engines.tensorflow.models.base import Phase
@@ -29,6 +31,8 @@ ANY_SIZE = True
 # A momentum of 0.6 (0.4 in PyTorch's sense) lets the averages follow the weights, which move far in a step. Smaller
 # values of epsilon multiply the rounding errors of a channel without variance.
 MOMENTUM, EPSILON = 0.6, 1e-5
+
+_ACTIVATIONS: dict[Activation, str] = {"gelu": "gelu", "silu": "silu", "relu": "relu", "hard-swish": "hard_silu"}
 
 
 def smallest_input(options: Options) -> int:
@@ -72,7 +76,7 @@ def build(options: Options, images: Any, class_count: int) -> Any:
     layers = keras.layers
 
     def activation(name: str) -> Any:
-        return layers.Activation(options.activation, name=name)
+        return layers.Activation(_ACTIVATIONS[options.activation], name=name)
 
     def convolution(width: int, name: str) -> Any:
         initial = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")  # PyTorch's default
@@ -87,10 +91,12 @@ def build(options: Options, images: Any, class_count: int) -> Any:
     for number, width in enumerate(options.widths, 1):
         x = convolution(width, f"convolution_{number}a")(x)
         x = layers.MaxPooling2D(2, name=f"pool_{number}")(x)
-        x = activation(f"activation_{number}a")(norm(f"norm_{number}a")(x))
-        x = activation(f"activation_{number}b")(
-            norm(f"norm_{number}b")(convolution(width, f"convolution_{number}b")(x))
-        )
+        x = first = activation(f"activation_{number}a")(norm(f"norm_{number}a")(x))
+        for place in "bcd"[: options.depth - 1]:
+            x = norm(f"norm_{number}{place}")(convolution(width, f"convolution_{number}{place}")(x))
+            if options.depth >= SKIP_FROM and place == "abcd"[options.depth - 1]:
+                x = layers.Add(name=f"skip_{number}")([x, first])
+            x = activation(f"activation_{number}{place}")(x)
     x = layers.GlobalMaxPooling2D(name="maximum")(x)
     logits = layers.Dense(class_count, use_bias=False, kernel_initializer="random_uniform", name="head")(x)
     return layers.Rescaling(1 / options.widths[-1], dtype="float32", name="scale")(logits)

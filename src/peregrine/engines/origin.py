@@ -1,6 +1,6 @@
 """Where first weights come from: what `load_model` of a recipe names, found and checked without opening the network.
 
-Nothing here needs TensorFlow.
+Nothing here needs TensorFlow or PyTorch.
 """
 
 import logging
@@ -9,15 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from peregrine import catalog
 from peregrine.artifact import Artifact
-from peregrine.engines.tensorflow.record import SUFFIXES, read_record
 from peregrine.errors import UsageError
 from peregrine.formats import FORMATS
 from peregrine.recipe import Recipe
 from peregrine.rundir import RunDirectory
 from peregrine.validation import validate
 
-FORMAT = "keras"  # of Artifacts whose network can be trained on
+TRAINED = ("keras", "torch")  # formats of Artifacts whose network can be trained on
+WRITERS = {".keras": "tensorflow", ".h5": "tensorflow", ".safetensors": "pytorch"}  # engines, by checkpoints' suffixes
+PROVENANCE = {"weights"}  # options that say where weights once came from, and nothing of the network
 
 logger = logging.getLogger("peregrine")
 
@@ -27,7 +29,7 @@ class Origin:
     """A trained network on disk, and what is known of it.
 
     Attributes:
-        file: the network, `.keras` or `.h5`.
+        file: the network, `.keras`, `.h5` or `.safetensors`.
         recipe: what it was trained by, resolved.
         temperature: fitted to it and part of it; None for a checkpoint, which has none.
     """
@@ -41,13 +43,19 @@ class Origin:
         """Make sure that these weights fit a resolved recipe and its data.
 
         Raises:
-            UsageError: other classes, another network or another input size; the message has both sides.
+            UsageError: another engine, other classes, another network or another input size; the message has both
+                sides.
         """
+        if self.recipe.engine != recipe.engine:
+            raise UsageError(
+                f"{self.file} was trained by the engine {self.recipe.engine}, the recipe asks for {recipe.engine}; "
+                "leave out --recipe and --model-type to go on with the file's own recipe"
+            )
         if self.class_names != tuple(class_names):
             raise UsageError(f"{self.file} knows {_difference(self.class_names, class_names)}")
         ours, theirs = (each.model.model_dump(mode="json") for each in (recipe, self.recipe))
         # A key that a file of an older version lacks asks for nothing; weights that do not fit are refused when read.
-        if keys := [key for key in theirs if ours.get(key) != theirs[key]]:
+        if keys := [key for key in theirs if key not in PROVENANCE and ours.get(key) != theirs[key]]:
             raise UsageError(
                 f"{self.file} holds a network with {_settings(theirs, keys)}, the recipe asks for "
                 f"{_settings(ours, keys)}; leave out --recipe and --model-type to go on with the file's own recipe"
@@ -74,7 +82,7 @@ def find_origin(path: str | Path) -> Origin:
     """Find out what `path` is: a checkpoint, an Artifact (verified), or a run, of which it means the trained model.
 
     Raises:
-        UsageError: nothing is there, or nothing that Peregrine's TensorFlow engine trained.
+        UsageError: nothing is there, or nothing that Peregrine trained.
         DamagedFile: it is not what its checksum or format says.
     """
     found = Path(path)
@@ -82,17 +90,16 @@ def find_origin(path: str | Path) -> Origin:
         return _of_artifact(RunDirectory.open(found).ancestor())
     if (found / "manifest.json").is_file():
         return _of_artifact(Artifact.open(found))
-    if found.name == FORMATS[FORMAT].file and (found.parent / "manifest.json").is_file():
+    if found.name in {FORMATS[name].file for name in TRAINED} and (found.parent / "manifest.json").is_file():
         return _of_artifact(Artifact.open(found.parent))
     if not found.is_file():
         what = "a folder that is neither" if found.is_dir() else "nothing there"
         raise UsageError(f"load_model is a checkpoint, an artifact or a run of Peregrine's; found {what}: {found}")
-    if found.suffix not in SUFFIXES:
+    if found.suffix not in WRITERS:
         raise UsageError(
-            f"load_model takes checkpoints that end in {' or '.join(SUFFIXES)}, as the engine tensorflow writes them; "
-            f"got {found}"
+            f"load_model takes checkpoints that end in {' or '.join(WRITERS)}, as Peregrine writes them; got {found}"
         )
-    record = read_record(found)
+    record = catalog.load("record", WRITERS[found.suffix])(found)
     if record is None:
         raise UsageError(
             f"{found} was not written by Peregrine; load_model takes a checkpoint, an artifact or a run of its own; "
@@ -103,10 +110,10 @@ def find_origin(path: str | Path) -> Origin:
 
 def _of_artifact(artifact: Artifact) -> Origin:
     manifest = artifact.manifest
-    if manifest.format != FORMAT:
+    if manifest.format not in TRAINED:
         raise UsageError(
-            f"load_model takes artifacts of format {FORMAT}; {artifact.path} is {manifest.format}, and its network was "
-            f"trained by the engine {manifest.engine}"
+            f"load_model takes artifacts of format {' or '.join(TRAINED)}; {artifact.path} is {manifest.format}, and "
+            f"its network was trained by the engine {manifest.engine}"
         )
     recipe = _recipe(manifest.recipe, artifact.path)
     return Origin(artifact.model_path, recipe, manifest.class_names, manifest.temperature)

@@ -1,0 +1,34 @@
+"""What a model in training is worth on images that it does not train on."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from peregrine.dataset import Labels
+from peregrine.engines.pytorch.graph import Classifier
+from peregrine.engines.pytorch.pipeline import Source
+
+JUDGED_BATCH = 500  # images at once
+
+
+def judge(classifier: Classifier, data: Source, between: Callable[[], None]) -> tuple[float, float, Labels]:
+    """Mean cross-entropy, accuracy and the predicted classes, int64 `(N,)`.
+
+    In float32 and eval mode, without smoothing, weights or augmentation.
+
+    Args:
+        between: called before each batch; may end it all by raising.
+    """
+    classifier.eval()
+    loss, hits = torch.zeros(2, dtype=torch.float64, device=data.labels.device)
+    predicted = []
+    for images, labels in data.in_order(JUDGED_BATCH):
+        between()
+        with torch.inference_mode():
+            logits = classifier.logits(images)
+            loss += F.cross_entropy(logits, labels, reduction="sum")
+            predicted.append(logits.argmax(1))
+            hits += (predicted[-1] == labels).sum()
+    count = max(1, len(data))  # of fewer images than ranks, some judge none
+    return float(loss) / count, float(hits) / count, torch.cat(predicted).cpu().numpy()
