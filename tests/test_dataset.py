@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import making
-from peregrine.dataset import Dataset, Splits, channel_statistics, stratified_split
+from peregrine.dataset import Dataset, Selection, Splits, channel_statistics, stratified_split
 from peregrine.errors import DataError
 
 
@@ -123,6 +123,49 @@ def test_fingerprint_never_changes() -> None:
     assert data.fingerprint == "0e482b06d1ffdfb2ee258b07319d63f63456d34d1f1efd87a6fda5625e85cf08"
 
 
+# --- parts of what is not in memory ---------------------------------------------------------------------------------
+
+
+def mapped(path: Path, data: Dataset) -> Dataset:
+    np.save(path, data.images)
+    return Dataset(np.load(path, mmap_mode="r"), data.labels, data.ids, data.class_names)
+
+
+@pytest.mark.parametrize("key", [2, -1, np.int64(1), slice(1, 4), slice(None), np.array([3, 0, 3]), np.array([], int)])
+def test_a_selection_is_indexed_like_an_array(key: Any, tmp_path: Path) -> None:
+    data = dataset()
+    order = [7, 0, 3, 11, 3]
+    expected, found = data.images[order], mapped(tmp_path / "images.npy", data).subset(order).images
+    assert isinstance(found, Selection)
+    assert found[key].dtype == np.uint8
+    np.testing.assert_array_equal(found[key], expected[key])
+
+
+def test_a_selection_tells_its_size_and_gives_its_images(tmp_path: Path) -> None:
+    data = mapped(tmp_path / "images.npy", dataset())
+    part = data.subset([5, 2, 9]).subset([2, 0])
+    expected = dataset().images[[9, 5]]
+    assert isinstance(part.images, Selection)
+    assert (len(part.images), part.images.shape, part.images.nbytes) == (2, expected.shape, expected.nbytes)
+    assert part.ids.tolist() == ["0/9", "0/5"]
+    np.testing.assert_array_equal(np.asarray(part.images), expected)
+    np.testing.assert_array_equal(np.stack(list(part.images)), expected)
+    assert part.fingerprint == dataset().subset([9, 5]).fingerprint
+    assert channel_statistics(part.images) == channel_statistics(expected)
+    with pytest.raises(IndexError):
+        part.images[2]
+
+
+def test_slices(tmp_path: Path) -> None:
+    """Of an array and of a map they are views, of a selection another one."""
+    data, on_disk = dataset(), mapped(tmp_path / "images.npy", dataset())
+    assert np.shares_memory(data.subset(slice(2, 5)).images, data.images)
+    assert isinstance(on_disk.subset(slice(2, 5)).images, np.memmap)
+    assert isinstance(on_disk.subset(range(12)).subset(slice(2, 5)).images, Selection)
+    for whole in (data, on_disk, on_disk.subset(range(12))):
+        assert whole.subset(slice(2, 5)).fingerprint == data.subset([2, 3, 4]).fingerprint
+
+
 # --- splitting ------------------------------------------------------------------------------------------------------
 
 
@@ -152,7 +195,7 @@ def test_split_keeps_one_on_each_side() -> None:
 
 
 def test_channel_statistics_are_exact_across_blocks() -> None:
-    pixels = making.images(5_000, 3)
+    pixels = making.images(50, 300)
     mean, std = channel_statistics(pixels)
     np.testing.assert_allclose(mean, pixels.mean((0, 1, 2)), rtol=1e-12)
     np.testing.assert_allclose(std, pixels.std((0, 1, 2)), rtol=1e-9)

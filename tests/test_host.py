@@ -92,6 +92,9 @@ def test_a_quarter_of_the_memory_is_for_data_unless_told_otherwise(monkeypatch: 
     assert host.resident_bytes() == host.memory_bytes() // 4
     monkeypatch.setenv("PEREGRINE_RESIDENT_GIB", "0.5")
     assert host.resident_bytes() == 2**29
+    monkeypatch.setenv("PEREGRINE_RESIDENT_GIB", "inf")
+    with pytest.raises(UsageError, match="PEREGRINE_RESIDENT_GIB is a number of GiB"):
+        host.resident_bytes()
     monkeypatch.setenv("PEREGRINE_RESIDENT_GIB", "some")
     with pytest.raises(UsageError, match=r"PEREGRINE_RESIDENT_GIB is a number of GiB, such as 4 or 0\.5; got 'some'"):
         host.resident_bytes()
@@ -113,6 +116,15 @@ def test_what_torchrun_tells(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
     assert host.torchrun() == host.Torchrun(3, 4, 1, 2, restarts=5, max_restarts=0)
     assert host.rank() == 3
+
+
+def test_processes_of_a_machine_share_the_memory_for_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in TORCHRUN.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PEREGRINE_RESIDENT_GIB", "3")
+    assert host.resident_bytes() == 3 * 2**29
+    monkeypatch.delenv("PEREGRINE_RESIDENT_GIB")
+    assert host.resident_bytes() == host.memory_bytes() // 8
 
 
 @pytest.mark.parametrize(("name", "value"), [("RANK", ""), ("RANK", "4"), ("WORLD_SIZE", "two"), ("LOCAL_RANK", "-1")])

@@ -1,9 +1,11 @@
 """Labelled images in memory or memory-mapped: `Dataset`, and the three `Splits` that a run works with."""
 
 import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +14,47 @@ from peregrine.errors import DataError
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
+Places = slice | npt.NDArray[np.integer[Any]]
+
+MEASURED_PIXELS = 4096 * 32 * 32  # at once
+
+
+class Selection:
+    """Some images of a memory map, in any order: what is indexed is read, and nothing else.
+
+    Has of an array what the rest of Peregrine needs; `[:]` is all of it.
+
+    Args:
+        images: uint8 `(M, H, W, 3)`.
+        places: `(N,)`, which of them.
+    """
+
+    def __init__(self, images: Images, places: npt.NDArray[np.intp]) -> None:
+        self._images = np.asarray(images)  # the same map, without what its class does at every index
+        self._places = places
+        self.dtype = images.dtype
+        self.ndim = images.ndim
+        self.shape = (len(places), *images.shape[1:])
+        self.nbytes = math.prod(self.shape) * images.itemsize
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, key: int | np.integer[Any] | Places) -> Images:
+        return self._images[self._places[key]]
+
+    def __iter__(self) -> Iterator[Images]:
+        return (self._images[place] for place in self._places)
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return np.asarray(self[:], dtype)
+
+    def select(self, places: Places) -> "Selection":
+        """Some of these; nothing is read."""
+        return Selection(self._images, self._places[places])
+
+
+ImageArray = Images | Selection
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,13 +62,13 @@ class Dataset:
     """Images with one label each.
 
     Attributes:
-        images: uint8 `(N, H, W, 3)` RGB, an `ndarray` or a `memmap`.
+        images: uint8 `(N, H, W, 3)` RGB, an `ndarray`, a `memmap`, or a `Selection` of one.
         labels: int64 `(N,)`, each an index into `class_names`.
         ids: `(N,)` strings that name each image to a person: a file, or `test/17`.
         class_names: one name per class. Data meets a model by these names, never by index.
     """
 
-    images: Images
+    images: ImageArray
     labels: Labels
     ids: npt.NDArray[np.str_]
     class_names: tuple[str, ...]
@@ -72,10 +115,17 @@ class Dataset:
             digests.append(digest.digest())
         return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
 
-    def subset(self, indices: npt.ArrayLike) -> "Dataset":
-        """The images at `indices`, in that order."""
-        chosen = np.asarray(indices, np.intp)
-        return replace(self, images=self.images[chosen], labels=self.labels[chosen], ids=self.ids[chosen])
+    def subset(self, indices: npt.ArrayLike | slice) -> "Dataset":
+        """The images at `indices`, in that order; of a memory map, none is read."""
+        chosen = indices if isinstance(indices, slice) else np.asarray(indices, np.intp)
+        images: ImageArray
+        if isinstance(self.images, Selection):
+            images = self.images.select(chosen)
+        elif isinstance(self.images, np.memmap) and not isinstance(chosen, slice):
+            images = Selection(self.images, chosen)
+        else:
+            images = self.images[chosen]
+        return replace(self, images=images, labels=self.labels[chosen], ids=self.ids[chosen])
 
     def in_class_order(self, class_names: Sequence[str]) -> "Dataset":
         """The same images with labels that index `class_names`, the order that a model was trained with.
@@ -145,14 +195,15 @@ def stratified_split(labels: Labels, fraction: float, seed: int) -> tuple[npt.ND
     return np.setdiff1d(np.arange(len(labels)), chosen), chosen
 
 
-def channel_statistics(images: Images) -> tuple[list[float], list[float]]:
+def channel_statistics(images: ImageArray) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each RGB channel over all pixels, in 0..255.
 
     Exact, in one pass over histograms, so a memory-mapped store is read once and nothing is converted to float.
     """
     counts = np.zeros((3, 256), np.int64)
-    for start in range(0, len(images), 4096):
-        block = images[start : start + 4096]
+    size = max(1, MEASURED_PIXELS // (images.shape[1] * images.shape[2]))
+    for start in range(0, len(images), size):
+        block = images[start : start + size]
         for channel in range(3):
             counts[channel] += np.bincount(block[..., channel].ravel(), minlength=256)
     values = np.arange(256, dtype=np.float64)

@@ -61,17 +61,21 @@ def memory_bytes() -> int:
 
 
 def resident_bytes() -> int:
-    """Largest training data that is kept in memory as a whole: a quarter of it, or PEREGRINE_RESIDENT_GIB.
+    """Largest training data that a process keeps in memory as a whole: a quarter of it, or PEREGRINE_RESIDENT_GIB.
+
+    Shared by the processes that torchrun starts on this machine, each of which keeps all of the data.
 
     Raises:
         UsageError: the variable is no number.
     """
     wanted = os.environ.get("PEREGRINE_RESIDENT_GIB", "")
+    started = torchrun()
+    sharing = max(1, started.local_ranks) if started else 1
     if not wanted:
-        return memory_bytes() // 4
+        return memory_bytes() // 4 // sharing
     try:
-        return int(float(wanted) * 2**30)
-    except ValueError:
+        return int(float(wanted) * 2**30) // sharing
+    except (ValueError, OverflowError):  # OverflowError: inf
         raise UsageError(f"PEREGRINE_RESIDENT_GIB is a number of GiB, such as 4 or 0.5; got {wanted!r}") from None
 
 

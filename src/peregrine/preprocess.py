@@ -10,13 +10,13 @@ import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, overload
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict
 
-from peregrine.dataset import Images
+from peregrine.dataset import ImageArray, Images
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -59,7 +59,13 @@ class Preprocess(BaseModel):
                 image = ImageOps.pad(image, square, method, color=(0, 0, 0))
         return np.asarray(image, np.uint8)
 
-    def fit_array(self, images: Images) -> Images:
+    @overload
+    def fit_array(self, images: Images) -> Images: ...
+
+    @overload
+    def fit_array(self, images: ImageArray) -> ImageArray: ...
+
+    def fit_array(self, images: ImageArray) -> ImageArray:
         """`fit` for images that are already pixels: uint8 `(N, H, W, 3)` to `(N, size, size, 3)`."""
         if images.shape[1:3] == (self.size, self.size):
             return images

@@ -20,6 +20,10 @@ from peregrine.errors import RecipeError, UsageError, suggestion
 from peregrine.schedule import Constant, Schedule
 from peregrine.validation import Fraction, Positive, Probability, Table, validate
 
+MIN_SIZE, MAX_SIZE = 8, 512  # of images, in pixels
+Side = Annotated[int, Field(ge=MIN_SIZE, le=MAX_SIZE)]
+Growth = tuple[tuple[Probability, Side], ...]
+
 
 class ModelChoice(Table):
     """Which network. The other keys of `[model]` are the network's own `Options`."""
@@ -42,9 +46,9 @@ class Input(Table):
         growth: smaller images first: `[[0.7, 24]]` trains the first 70% of the steps at 24 pixels.
     """
 
-    size: Annotated[int, Field(ge=8, le=512)] | Literal["auto"] = "auto"
+    size: Side | Literal["auto"] = "auto"
     resize: Literal["crop", "pad"] = "crop"
-    growth: tuple[tuple[Probability, Annotated[int, Field(ge=8, le=512)]], ...] = ()
+    growth: Growth = ()
 
 
 class Adam(Table):

@@ -14,6 +14,7 @@ import pytest
 
 pytest.importorskip("torch", reason="the extra torch is not installed")
 
+from peregrine import host
 from peregrine.__main__ import run
 
 pytestmark = [pytest.mark.torch, pytest.mark.timeout(200)]
@@ -87,9 +88,19 @@ def epochs(folder: Path) -> list[int]:
     return rows
 
 
-def test_a_lost_rank_ends_the_run_and_another_number_of_ranks_goes_on(tmp_path: Path) -> None:
+def go_on_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Resume in this process, to the end."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(host, "threads", lambda: 1)
+    assert run(["train", "--resume", "--run", "run"]) == 0
+    assert epochs(folder) == list(range(1, EPOCHS + 1))
+
+
+def test_a_lost_rank_ends_the_run_and_another_number_of_ranks_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with started(tmp_path, *BEGIN) as process:
-        wait_for_epochs(process, tmp_path, 2)
+        wait_for_epochs(process, tmp_path, 1)
         os.kill(rank(process, 1), signal.SIGKILL)
         killed = time.monotonic()
         _, errors = process.communicate(timeout=60)
@@ -98,15 +109,11 @@ def test_a_lost_rank_ends_the_run_and_another_number_of_ranks_goes_on(tmp_path: 
     assert "peregrine: a worker of this run is gone; start all of them again with --resume --run run\n" in errors
     assert "exitcode  : 4 " in errors
     assert "a bug of ours" not in errors
-    done = epochs(tmp_path)
-    assert 2 <= len(done) < EPOCHS
-
-    command = [sys.executable, "-m", "peregrine", "train", "--resume", "--run", "run"]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
-    assert ended.returncode == 0, ended.stderr
-    assert epochs(tmp_path) == list(range(1, EPOCHS + 1))
+    assert 1 <= len(epochs(tmp_path)) < EPOCHS
+    go_on_alone(tmp_path, monkeypatch)
 
 
+@pytest.mark.slow
 def test_torchrun_starts_lost_ranks_again_and_they_go_on(tmp_path: Path) -> None:
     with started(tmp_path, *BEGIN, restarts=1) as process:
         wait_for_epochs(process, tmp_path, 2)
@@ -121,18 +128,39 @@ def test_torchrun_starts_lost_ranks_again_and_they_go_on(tmp_path: Path) -> None
     assert {entry.name for entry in tmp_path.iterdir()} == {"tiny.toml", "run", "tmp"}
 
 
+@pytest.mark.slow
 def test_a_request_to_stop_reaches_all_ranks_and_they_go_on_later(tmp_path: Path) -> None:
     with started(tmp_path, *BEGIN) as process:
         wait_for_epochs(process, tmp_path, 1)
-        os.kill(rank(process, 1), signal.SIGTERM)  # torchrun's own goes to all
+        os.kill(rank(process, 1), signal.SIGTERM)
         _, errors = process.communicate(timeout=60)
-    assert errors.count("stopped by SIGTERM: saved after step ") == 2
-    assert errors.count("go on with: peregrine train --resume --run run\n") == 2
+    assert process.returncode == 1
+    assert_all_stopped(errors)
     assert "exitcode  : 143 " in errors
     with started(tmp_path, "--resume", "--run", "run") as process:
         _, errors = process.communicate(timeout=100)
     assert process.returncode == 0, errors
     assert epochs(tmp_path) == list(range(1, EPOCHS + 1))
+
+
+@pytest.mark.slow
+def test_a_request_to_torchrun_itself_ends_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with started(tmp_path, *BEGIN, restarts=1) as process:  # which it does not use then
+        wait_for_epochs(process, tmp_path, 1)
+        ranks = children(process.pid)
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert_all_stopped(errors)
+    assert len(ranks) >= 2
+    assert not any(Path(f"/proc/{pid}").exists() for pid in ranks)
+    go_on_alone(tmp_path, monkeypatch)
+
+
+def assert_all_stopped(errors: str) -> None:
+    assert errors.count("stopped by SIGTERM: saved after step ") == 2
+    assert errors.count("go on with: peregrine train --resume --run run\n") == 2
+    assert "a bug of ours" not in errors
 
 
 def test_what_torchrun_cannot_start(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

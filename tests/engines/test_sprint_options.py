@@ -6,6 +6,7 @@ import pytest
 import small_runs
 from peregrine.engines.sprint import Options, resolve
 from peregrine.errors import DataError, RecipeError
+from peregrine.validation import validate
 
 COLOUR = np.random.default_rng(0).integers(0, 256, (50, 8, 8, 3), np.uint8)
 GREY = small_runs.patterns(50, 0, grey=True).images
@@ -25,3 +26,10 @@ def test_more_filters_than_directions() -> None:
 def test_images_of_one_colour_cannot_be_trained_on() -> None:
     with pytest.raises(DataError, match="training needs images that differ; every pixel of these has the same colour"):
         resolve(Options(), np.full((9, 8, 8, 3), 7, np.uint8))
+
+
+def test_depth_is_one_number_or_one_for_each_group() -> None:
+    assert Options(depth=3).depths == (3, 3, 3)
+    assert validate(Options, {"depth": [2, 2, 3]}, "[model]").depths == (2, 2, 3)
+    with pytest.raises(RecipeError, match=r"depth has one number for each of widths, or one for all; got \[2, 3\] for"):
+        validate(Options, {"depth": [2, 3]}, "[model]")

@@ -27,6 +27,14 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a recipe key, as in optimizer.learning_rate=0.1. Repeat."),
 ]
+TimeBudget = Annotated[
+    str | None,
+    typer.Option(
+        "--time-budget",
+        metavar="TIME",
+        help="Train for so long, as 90s, 5m or 1h: picks epochs and image sizes, and without --recipe the network.",
+    ),
+]
 MaxBad = Annotated[
     str, typer.Option("--max-bad", metavar="SHARE", help="Unreadable images tolerated in a folder, as 1% or 0.01.")
 ]

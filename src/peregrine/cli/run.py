@@ -38,6 +38,7 @@ def command(
     strategy: options.Strategy = None,
     num_gpus: options.Gpus = None,
     devices: options.Devices = None,
+    time_budget: options.TimeBudget = None,
     resume: options.Resume = False,
     max_bad: options.MaxBad = "1%",
     model_type: Annotated[
@@ -95,7 +96,7 @@ def command(
     with showing():
         chosen, changes = classic_recipe(recipe, model_type, load_model, flags)
         changes |= strategy_changes(strategy, num_gpus, devices) | parse_settings(settings)
-        request = training_request(data, chosen, run, changes, resume, max_bad)
+        request = training_request(data, chosen, run, changes, time_budget, resume, max_bad)
         summary = catalog.load("stage", "run")(
             **request,
             skip_training=skip_training,

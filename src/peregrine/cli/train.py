@@ -1,5 +1,6 @@
 """`peregrine train`."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ EXAMPLES = (
     "peregrine train --data cifar10 --recipe sprint-quick\n\n"
     "peregrine train --data photos/ --recipe cnn --set epochs=20 --run runs/photos\n\n"
     "peregrine train --data photos/ --recipe cnn --strategy mirrored --num-gpus 2\n\n"
+    "peregrine train --data photos/ --time-budget 5m\n\n"
     "peregrine train --resume --run runs/photos"
 )
 
@@ -29,6 +31,7 @@ def command(
     strategy: options.Strategy = None,
     num_gpus: options.Gpus = None,
     devices: options.Devices = None,
+    time_budget: options.TimeBudget = None,
     resume: options.Resume = False,
     max_bad: options.MaxBad = "1%",
     json: options.Json = False,
@@ -36,7 +39,7 @@ def command(
     """Train one recipe: checkpoints, history and the trained model, in a run folder."""
     changes = strategy_changes(strategy, num_gpus, devices) | parse_settings(settings)
     with showing():
-        request = training_request(data, recipe, run, changes, resume, max_bad)
+        request = training_request(data, recipe, run, changes, time_budget, resume, max_bad)
         artifact = catalog.load("stage", "train")(**request)
     if host.rank():
         output.line(f"worker {host.rank()} is done; the run is where worker 0 was started")
@@ -54,6 +57,7 @@ def training_request(
     recipe: "str | Recipe | None",
     run: Path | None,
     changes: dict[str, Any],
+    time_budget: str | None,
     resume: bool,
     max_bad: str,
 ) -> dict[str, Any]:
@@ -66,8 +70,10 @@ def training_request(
     from peregrine.rundir import RunDirectory, check_free, newest_unfinished
 
     if resume:
-        if recipe or changes:
-            raise UsageError("--resume goes on with the run's own recipe; leave out --recipe, --set and classic flags")
+        if recipe or changes or time_budget:
+            raise UsageError(
+                "--resume goes on with the run's own recipe; leave out --recipe, --set, --time-budget and classic flags"
+            )
         directory = RunDirectory.open(run) if run else newest_unfinished()
         chosen = directory.recipe()
         source = data or directory.read()["data"]["source"]
@@ -82,10 +88,13 @@ def training_request(
             chosen = recipe.changed(changes)
         else:
             chosen = load_recipe(recipe or ("digits" if source == "digits" else "sprint-quick"), changes)
+    seconds = parse_duration(time_budget) if time_budget else None
     size = None if chosen.input.size == "auto" else chosen.input.size
     share = 1.0 if resume else parse_share(max_bad)  # was decided when the run began
     splits = catalog.load("stage", "load")(source, size=size, resize=chosen.input.resize, max_bad=share)
-    return {"splits": splits, "recipe": chosen, "run": run, "resume": resume}
+    request = {"splits": splits, "recipe": chosen, "run": run, "resume": resume, "time_budget": seconds}
+    # Without a recipe of its own, a budget chooses one.
+    return request if recipe or not seconds else {**request, "recipe": None, "changes": changes}
 
 
 def _may_be_begun() -> bool:
@@ -114,6 +123,23 @@ def parse_share(text: str) -> float:
     if not 0 <= share <= 1:
         raise UsageError(f"--max-bad is a share such as 1% or 0.01; got {text!r}")
     return share
+
+
+def parse_duration(text: str) -> float:
+    """`90s`, `5m`, `1h30m` or `300` in seconds.
+
+    Raises:
+        UsageError: none of these.
+    """
+    found = re.fullmatch(r"(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s?)?", text)
+    try:
+        parts = [float(part or 0) for part in found.groups()] if found else []
+    except ValueError:
+        parts = []
+    seconds = sum(part * unit for part, unit in zip(parts, (3600, 60, 1), strict=False))
+    if not seconds:
+        raise UsageError(f"--time-budget is a time such as 90s, 5m or 1h30m; got {text!r}")
+    return seconds
 
 
 def read_summary(run: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from peregrine.data import sources
 from peregrine.data.base import LeftOut, Options
-from peregrine.dataset import Dataset, Images, Splits
+from peregrine.dataset import Dataset, ImageArray, Splits
 
 _IMBALANCE = 10  # largest class over smallest, from where training notices
 
@@ -111,7 +111,7 @@ def _blank(splits: Splits) -> Iterator[Finding]:
         yield Finding("blank", "warning", f"{_images(len(ids))} have one colour only; look whether they are meant", ids)
 
 
-def _is_blank(images: Images) -> npt.NDArray[np.bool_]:
+def _is_blank(images: ImageArray) -> npt.NDArray[np.bool_]:
     """Which images, uint8 `(N, H, W, 3)`, have the same colour everywhere: bool `(N,)`. In blocks, to save memory."""
     found = [
         (block == block[:, :1, :1]).all((1, 2, 3))

@@ -4,6 +4,7 @@ The stage `training` owns the order of things; an engine owns the numbers. Both 
 (`history.py`), the resume states (`resume.py`) and the event files (`events.py`), so that they mean the same.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from peregrine.dataset import Dataset, Images
+from peregrine.dataset import Dataset, ImageArray
 from peregrine.recipe import Recipe
 from peregrine.rundir import RunDirectory
 from peregrine.signals import StopRequest
@@ -72,7 +73,7 @@ class TrainedModel(Protocol):
         """Number of weights, trained or not."""
         ...
 
-    def logits(self, images: Images) -> npt.NDArray[np.float32]:
+    def logits(self, images: ImageArray) -> npt.NDArray[np.float32]:
         """uint8 `(N, H, W, 3)` to float32 `(N, C)`, in inference mode, in batches of its own choice."""
         ...
 
@@ -95,6 +96,19 @@ class Engine(Protocol):
 
         Raises:
             RecipeError: a key asks for something that this engine, model or data cannot do.
+        """
+        ...
+
+    def fill_time(
+        self, recipes: Sequence[Recipe], train: Dataset, validation: Dataset | None, seconds: float
+    ) -> Recipe:
+        """One of some resolved recipes, changed so that its training takes `seconds` on this machine.
+
+        Args:
+            recipes: cheapest first.
+
+        Raises:
+            RecipeError: the time is too short for every one of them, or the engine has no time budget.
         """
         ...
 

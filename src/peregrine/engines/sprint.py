@@ -1,9 +1,9 @@
 """What the network `sprint` is on both engines: its options, and how many whitening filters the images support."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from peregrine.dataset import Images, channel_statistics
 from peregrine.engines.whitening import filter_count
@@ -15,6 +15,7 @@ SKIP_FROM = 3  # convolutions in a group with a skip
 
 Activation = Literal["gelu", "silu", "relu", "hard-swish"]
 Width = Annotated[int, Field(ge=1)]
+Depth = Annotated[int, Field(ge=1, le=4)]
 
 
 class Options(Table):
@@ -22,8 +23,8 @@ class Options(Table):
 
     Attributes:
         widths: channels of each group.
-        depth: convolutions in each group. From three on, the first one's activation also goes past the others and joins
-            the last one's norm, as in airbench96.
+        depth: convolutions in each group: one number for all, or one for each. From three on, the first one's
+            activation also goes past the others and joins the last one's norm, as in airbench96.
         activation: after the whitening and after every norm.
         whitening: number of whitening filters, two for each direction in which patches vary; `auto` takes all that the
             training images support: 24 for colour, 8 for grey.
@@ -31,10 +32,24 @@ class Options(Table):
     """
 
     widths: Annotated[tuple[Width, ...], Field(min_length=1)] = (32, 128, 256)
-    depth: Annotated[int, Field(ge=1, le=4)] = 2
+    depth: Depth | tuple[Depth, ...] = 2
     activation: Activation = "gelu"
     whitening: Annotated[int, Field(ge=2, le=2 * 3 * PATCH**2, multiple_of=2)] | Literal["auto"] = "auto"
     whitening_bias: Annotated[float, Field(ge=0, le=1)] = 0.1
+
+    @model_validator(mode="after")
+    def _one_depth_for_each_group(self) -> Self:
+        if len(self.depths) != len(self.widths):
+            raise ValueError(
+                f"depth has one number for each of widths, or one for all; got {list(self.depths)} for "
+                f"{list(self.widths)}"
+            )
+        return self
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """Convolutions in each group."""
+        return self.depth if isinstance(self.depth, tuple) else (self.depth,) * len(self.widths)
 
 
 def resolve(options: Options, images: Images) -> Options:

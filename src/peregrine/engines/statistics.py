@@ -3,13 +3,13 @@
 import numpy as np
 import numpy.typing as npt
 
-from peregrine.dataset import Dataset, Images
+from peregrine.dataset import Dataset, ImageArray, Images
 from peregrine.recipe import Recipe
 
 SAMPLED_PIXELS = 5000 * 32 * 32
 
 
-def sample(images: Images) -> Images:
+def sample(images: ImageArray) -> Images:
     """A few thousand images, evenly spread, for a data set may be sorted by class."""
     count = min(len(images), max(100, SAMPLED_PIXELS // (images.shape[1] * images.shape[2])))
     return images[np.linspace(0, len(images) - 1, count).astype(np.intp)]

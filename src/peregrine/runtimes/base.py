@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from peregrine.artifact import ANCESTOR, Artifact, Probabilities
 from peregrine.candidate import Candidate
-from peregrine.dataset import Images
+from peregrine.dataset import ImageArray, Images, Selection
 from peregrine.errors import CheckFailed, DamagedFile, UsageError
 
 BATCH = 250  # images a library sees at once; larger batches gained nothing on CPUs and cost memory
@@ -56,7 +56,7 @@ class Runtime(ABC):
     def _close(self) -> None:  # noqa: B027 - most libraries need nothing
         """Let go of what the library holds."""
 
-    def predict(self, images: Images) -> Probabilities:
+    def predict(self, images: ImageArray) -> Probabilities:
         """Class probabilities.
 
         Args:
@@ -71,7 +71,7 @@ class Runtime(ABC):
         """
         return self._batched(images, self._infer)
 
-    def logits(self, images: Images) -> npt.NDArray[np.float32]:
+    def logits(self, images: ImageArray) -> npt.NDArray[np.float32]:
         """What `predict` normalises, before temperature and softmax: float32 `(N, C)`. Ancestors only.
 
         Raises:
@@ -102,7 +102,9 @@ class Runtime(ABC):
                 self._closed = True
                 self._close()
 
-    def _batched(self, images: Images, infer: Callable[[Images], npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+    def _batched(
+        self, images: ImageArray, infer: Callable[[Images], npt.NDArray[np.float32]]
+    ) -> npt.NDArray[np.float32]:
         self._check(images)
         static, classes = self.candidate.batch, len(self.class_names)
         size = static or BATCH
@@ -122,11 +124,11 @@ class Runtime(ABC):
             answers[start : start + count] = answer[:count]
         return answers
 
-    def _check(self, images: Images) -> None:
+    def _check(self, images: ImageArray) -> None:
         size = self.artifact.manifest.preprocess.size
         found = f"{getattr(images, 'dtype', type(images).__name__)} {getattr(images, 'shape', '')}"
         if (
-            not isinstance(images, np.ndarray)
+            not isinstance(images, np.ndarray | Selection)
             or images.dtype != np.uint8
             or images.ndim != 4
             or images.shape[1:] != (size, size, 3)

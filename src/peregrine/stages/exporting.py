@@ -14,7 +14,7 @@ import numpy as np
 from peregrine import files, metrics, progress, worker
 from peregrine.artifact import Artifact, Probabilities
 from peregrine.candidate import Candidate, candidates
-from peregrine.dataset import Dataset, Images, Splits
+from peregrine.dataset import Dataset, ImageArray, Splits
 from peregrine.errors import CheckFailed, MissingDependency, MissingDevice, ParityFailed, UsageError
 from peregrine.export.routes import reachable, route
 from peregrine.formats import find_format
@@ -217,12 +217,12 @@ def _refuse_skipped(outcomes: Sequence[Export]) -> None:
 
 
 @contextmanager
-def images_file(images: Images) -> Iterator[Path]:
+def images_file(images: ImageArray) -> Iterator[Path]:
     """The images as an .npy file that workers map into memory; removed afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="peregrine-images-"))
     try:
         path = folder / "images.npy"
-        np.save(path, images)
+        np.save(path, images[:])
         yield path
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -32,11 +32,12 @@ class RunSummary:
 
 def run(
     splits: Splits,
-    recipe: Recipe | str | Path,
+    recipe: Recipe | str | Path | None = None,
     *,
     run: str | Path | None = None,
     resume: bool = False,
     changes: Mapping[str, Any] | None = None,
+    time_budget: float | None = None,
     skip_training: bool = False,
     skip_inference: bool = False,
     skip_visualization: bool = False,
@@ -58,7 +59,14 @@ def run(
         skip_inference = skip_visualization = True
     pictures = not skip_visualization
     ancestor = ancestor_of_run(
-        splits, recipe, run=run, resume=resume, changes=changes, skip_training=skip_training, pictures=pictures
+        splits,
+        recipe,
+        run=run,
+        resume=resume,
+        changes=changes,
+        time_budget=time_budget,
+        skip_training=skip_training,
+        pictures=pictures,
     )
     directory = RunDirectory.open(ancestor.path.parent.parent)
     evaluation = benchmark = page = None

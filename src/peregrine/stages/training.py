@@ -15,32 +15,38 @@ from peregrine.dataset import Splits
 from peregrine.engines.base import Engine, TrainedModel, TrainingJob, TrainingResult
 from peregrine.errors import CheckFailed, UsageError
 from peregrine.metrics import softmax
-from peregrine.recipe import Recipe, load_recipe, write_recipe
-from peregrine.rundir import RunDirectory, check_free, new_run_path
+from peregrine.recipe import MIN_SIZE, Growth, Recipe, load_recipe, write_recipe
+from peregrine.rundir import RunDirectory, check_free
 from peregrine.signals import stop_request
 from peregrine.stages import plots
 from peregrine.stages.preparing import prepared
 
 logger = logging.getLogger("peregrine")
+LADDER = ("sprint-quick", "sprint", "sprint-max")  # points of the accuracy-time curve, cheapest first
+LADDER_SIZE = 32  # side of the images, in pixels, that their small sizes are meant for
 TRAINING = "training"  # in `skipped` of run.json: the ancestor is a model that was loaded
 
 
 def train(
     splits: Splits,
-    recipe: Recipe | str | Path,
+    recipe: Recipe | str | Path | None = None,
     *,
     run: str | Path | None = None,
     resume: bool = False,
     changes: Mapping[str, Any] | None = None,
+    time_budget: float | None = None,
 ) -> Artifact:
     """Train on `splits.train` and return the trained model, the ancestor of every export.
 
     Args:
         splits: from `load_dataset`, or arrays of your own.
-        recipe: a `Recipe`, the name of a shipped one, or the path of a TOML file.
+        recipe: a `Recipe`, the name of a shipped one, or the path of a TOML file; by default `sprint-quick`.
         run: folder of the run, by default a new one in `runs/`.
         resume: go on with the run in `run`, by its own recipe; `recipe` and `changes` are not looked at.
         changes: dotted recipe keys to replace, `{"optimizer.learning_rate": 0.1}`.
+        time_budget: seconds that training takes on this machine. A few steps are timed, and epochs and the share of
+            small images are chosen to fit; without a `recipe` also which one of `LADDER`. The choice is in the run's
+            recipe.
 
     Raises:
         RecipeError: the recipe breaks a rule, or asks for what its engine or the data cannot do.
@@ -49,16 +55,17 @@ def train(
         TrainingDiverged: the loss became NaN.
         Interrupted: a signal stopped the training; a resume state is saved.
     """
-    return ancestor_of_run(splits, recipe, run=run, resume=resume, changes=changes)
+    return ancestor_of_run(splits, recipe, run=run, resume=resume, changes=changes, time_budget=time_budget)
 
 
 def ancestor_of_run(
     splits: Splits,
-    recipe: Recipe | str | Path,
+    recipe: Recipe | str | Path | None = None,
     *,
     run: str | Path | None = None,
     resume: bool = False,
     changes: Mapping[str, Any] | None = None,
+    time_budget: float | None = None,
     skip_training: bool = False,
     pictures: bool = True,
 ) -> Artifact:
@@ -78,25 +85,36 @@ def ancestor_of_run(
         directory = RunDirectory.open(run)
         with directory.lock():
             return _train(directory, prepared(splits, directory.recipe()), resume=True, pictures=pictures)
-    if not isinstance(recipe, Recipe):
-        recipe = load_recipe(recipe)
-    if changes:
-        recipe = recipe.changed(changes)
-    if skip_training and not recipe.load_model:
+    if recipe is None:
+        recipes = [load_recipe(name) for name in (LADDER if time_budget else LADDER[:1])]
+    else:
+        recipes = [recipe if isinstance(recipe, Recipe) else load_recipe(recipe)]
+    recipes = [one.changed(changes) if changes else one for one in recipes]
+    if skip_training and not recipes[0].load_model:
         raise UsageError("without training, a run needs a model to take; give --load-model PATH")
-    path = Path(run) if run is not None else new_run_path(recipe.name)
-    check_free(path)
-    splits = prepared(splits, recipe)
+    if run is not None:
+        check_free(Path(run))
+    splits = prepared(splits, recipes[0])
     size = splits.train.image_size[0]
-    recipe = _engine(recipe).resolve(recipe.changed({"input.size": size}), splits.train)
+    if recipe is None and "input.growth" not in (changes or {}):
+        recipes = [one.changed({"input.growth": _scaled(one.input.growth, size / LADDER_SIZE)}) for one in recipes]
+    recipes = [_engine(one).resolve(one.changed({"input.size": size}), splits.train) for one in recipes]
+    recipe = recipes[0]
     if recipe.load_model:
         catalog.load("stage", "origin")(recipe.load_model).check(recipe, splits.class_names)
+    if time_budget:
+        recipe = _engine(recipe).fill_time(recipes, splits.train, splits.validation, time_budget)
     data = _describe_data(splits, recipe)
-    directory = RunDirectory.create_new(recipe, data) if run is None else RunDirectory.create(path, recipe, data)
+    directory = RunDirectory.create_new(recipe, data) if run is None else RunDirectory.create(Path(run), recipe, data)
     with directory.lock():
         if skip_training:
             directory.update(skipped=[TRAINING])
         return _train(directory, splits, resume=False, pictures=pictures)
+
+
+def _scaled(growth: Growth, factor: float) -> list[list[float]]:
+    """The same share of the run for images of other sizes."""
+    return [[until, max(MIN_SIZE, round(factor * side))] for until, side in growth]
 
 
 def _was_restarted(run: str | Path | None) -> bool:

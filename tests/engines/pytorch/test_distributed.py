@@ -23,9 +23,14 @@ from peregrine.errors import MissingDevice
 from peregrine.signals import StopRequest
 
 pytestmark = pytest.mark.torch
-# Float32 sums in another order. The largest difference seen was 1.2e-7 for resnet18, and 2.7e-6 for sprint, whose
-# weights and states are up to 2: Muon makes a step of full length out of every gradient.
-TOLERANCE = {"resnet18": 1e-6, "sprint": 1e-5}
+# Sums in another order, in weights, and in everything else that a state holds. The largest differences seen:
+# - resnet18: 1.6e-7, as long as rounding moves no activation across the kink of its ReLU. Each that is moved changes
+#   the gradient: counted at a learning rate of 0.01, 1, 14 and 98 of 1.3 million in steps 3 to 5 made it 1.3e-3 in a
+#   momentum and 2.8e-5 in a weight.
+# - resnet18-double: 6e-16. In float64 none crosses, and nothing but the sums' order is left.
+# - sprint: 2.7e-6, where weights and states are up to 2: Muon makes a step of full length out of every gradient.
+TOLERANCE = {"resnet18": (1e-4, 5e-3), "resnet18-double": (1e-12, 1e-12), "sprint": (1e-5, 1e-5)}
+TYPE = {"resnet18": np.float32, "resnet18-double": np.float64, "sprint": np.float32}
 ALONE = World(torch.device("cpu"), "run")
 
 
@@ -50,21 +55,24 @@ def state(folder: Path, model: str, step: int) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("ranks", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_ranks_are_one(alone: Path, tmp_path: Path, ranks: int) -> None:
     """Three have parts of 4, 6 and 6 images."""
     together = trained(tmp_path, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks))
-    for model, limit in TOLERANCE.items():
+    for model, limits in TOLERANCE.items():
         before, expected, found = state(alone, model, 0), state(alone, model, 5), state(together, model, 5)
         assert found.keys() == expected.keys()
-        assert any(np.abs(expected[name] - before[name]).max() > 1e-3 for name in before if name.startswith("model."))
+        weights = [name for name in before if name.startswith("model.network.") and name.endswith(".weight")]
+        assert max(np.abs(expected[name] - before[name]).max() for name in weights) > 0.02
+        assert expected["epoch.losses"].dtype == TYPE[model]
         for name, value in expected.items():
+            limit = limits[not name.startswith("model.")]
             np.testing.assert_allclose(found[name], value, atol=limit, rtol=limit, err_msg=f"{model} {name}")
         (mine,), (ours,) = (
             json.loads((folder / model / "results/training_history.json").read_text()) for folder in (alone, together)
         )
         assert ours["val_accuracy"] == mine["val_accuracy"]
-        assert ours["val_loss"] == pytest.approx(mine["val_loss"], abs=1e-5)
+        assert ours["val_loss"] == pytest.approx(mine["val_loss"], abs=limits[1])
         assert ours["accuracy"] == mine["accuracy"]
 
 

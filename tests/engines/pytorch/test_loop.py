@@ -131,7 +131,9 @@ def test_without_validation_the_last_epoch_is_kept(job: MakeJob) -> None:
 
 def test_training_ends_early_when_validation_gets_no_better(job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter([1.0, 0.5, 0.7, 0.6, 0.1])
-    monkeypatch.setattr(train, "judge", lambda classifier, data, between: (next(losses), 0.5, data.labels.numpy()))
+    monkeypatch.setattr(
+        train, "judge", lambda classifier, data, size, between: (next(losses), 0.5, data.labels.numpy())
+    )
     job_ = job(changes={"epochs": 9, "callbacks.early_stopping_patience": 2})
     result = PyTorchEngine().train(job_)
     assert result.stopped_early

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.torch
         ),
         ({"strategy.name": "multiworker"}, r"got 'multiworker'; .* or the engine tensorflow$"),
         ({"strategy.devices": "cpu:2"}, r"has strategy\.devices 'auto'; got 'cpu:2'"),
-        ({"model.depth": 5}, r"\[model\]: depth must be less than or equal to 4; got 5"),
+        ({"model.depth": 5}, r"\[model\]: depth must be less than or equal to 4 or be a valid array; got 5"),
         ({"callbacks.checkpoint_format": "h5"}, r"has callbacks\.checkpoint_format 'auto' or 'safetensors'; got 'h5'"),
         ({"batch_size": 1}, r"batch_size is 2 or more in the engine pytorch"),
         ({"model.widhts": [8]}, r"\[model\]: unknown key 'widhts'; did you mean 'widths'\?"),

@@ -50,7 +50,7 @@ def started(path: Path, folder: Path, **changes: Any) -> Classifier:
     """What a run begins with that goes on from `path`."""
     job = small_runs.job("pytorch", folder, {"load_model": str(path), **changes})
     classifier = build_classifier(job.recipe.model, small_runs.SIZE, len(CLASSES), job.recipe.seed)
-    start(classifier, job)
+    start(classifier, job.recipe, job.train)
     return classifier
 
 

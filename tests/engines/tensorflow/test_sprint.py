@@ -29,10 +29,10 @@ def built(**changes: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("activation", "depth"), [("gelu", 2), ("silu", 1), ("relu", 3), ("hard-swish", 4), ("hard-swish", 2)]
+    ("activation", "depth"), [("gelu", 2), ("silu", 1), ("relu", 3), ("hard-swish", 4), ("hard-swish", (2, 1, 3))]
 )
 @pytest.mark.parametrize("training", [False, True])
-def test_the_same_weights_give_pytorchs_logits(activation: str, depth: int, training: bool) -> None:
+def test_the_same_weights_give_pytorchs_logits(activation: str, depth: int | tuple[int, ...], training: bool) -> None:
     torch = pytest.importorskip("torch", reason="compares with PyTorch")
     from peregrine.engines.pytorch.models import sprint as theirs
 

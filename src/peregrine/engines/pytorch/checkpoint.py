@@ -21,8 +21,11 @@ from peregrine.engines import resume
 from peregrine.engines.history import History
 from peregrine.engines.pytorch.distributed import World
 from peregrine.engines.pytorch.graph import Classifier, damaged, to_bytes
-from peregrine.engines.pytorch.precision import Precision
+from peregrine.engines.pytorch.optim import optimizers
+from peregrine.engines.pytorch.pipeline import Batches
+from peregrine.engines.pytorch.precision import TYPES, Precision, gradient_scaler
 from peregrine.errors import UsageError
+from peregrine.recipe import Recipe
 
 BEST = "best_model.safetensors"
 LATEST = "latest_model.safetensors"
@@ -37,6 +40,7 @@ class State:
         scaler: of the gradients, where the precision needs it.
         precision: of the steps, decided when the run began.
         log: name of the run's CSV file, likewise.
+        compiled: whether the network is compiled for the steps, likewise.
         losses, hits: mean loss float32 and right answers int64 of each step of the epoch at hand, `(steps,)`, kept on
             the device, so that no step waits for the host.
         epoch: finished epochs.
@@ -53,6 +57,7 @@ class State:
     history: History
     losses: Tensor
     hits: Tensor
+    compiled: bool = False
     epoch: int = 0
     step: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
@@ -60,9 +65,26 @@ class State:
 
     def to_dict(self) -> dict[str, Any]:
         """What is no tensor, as JSON holds it."""
-        plain = ("precision", "log", "epoch", "step", "seconds", "epoch_seconds")
+        plain = ("precision", "log", "compiled", "epoch", "step", "seconds", "epoch_seconds")
         found = {name: getattr(self, name) for name in plain}
         return {"schema": 1, "history": self.history.to_list(), "scaler": self.scaler.state_dict(), **found}
+
+
+def fresh_state(
+    recipe: Recipe, classifier: Classifier, precision: Precision, batches: Batches, history: History, log: str = ""
+) -> State:
+    """The state of a model before the first step, on the model's device."""
+    device = classifier.normalise.mean.device
+    return State(
+        classifier=classifier,
+        optimizers=optimizers(classifier.network, recipe.optimizer, batches.size, TYPES[precision]),
+        scaler=gradient_scaler(precision, device),
+        precision=precision,
+        log=log,
+        history=history,
+        losses=torch.zeros(batches.per_epoch, device=device),
+        hits=torch.zeros(batches.per_epoch, dtype=torch.int64, device=device),
+    )
 
 
 def save_state(state: State, checkpoints: Path, steps: int) -> None:
@@ -112,7 +134,7 @@ def load_state(state: State, saved: resume.ResumeState, checkpoints: Path) -> No
             kept[weight][key] = torch.empty_like(weights[weight]).copy_(value) if same_shape else value
     if state.scaler.is_enabled():
         state.scaler.load_state_dict(saved.content["scaler"])
-    for name in ("epoch", "step", "seconds", "epoch_seconds"):
+    for name in ("compiled", "epoch", "step", "seconds", "epoch_seconds"):
         setattr(state, name, saved.content[name])
     saved.restore(checkpoints / BEST)
 

@@ -1,5 +1,6 @@
 """The engine behind the catalogue's key `pytorch`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,11 @@ import numpy.typing as npt
 import torch
 
 from peregrine.augmentation import Augmentation
-from peregrine.dataset import Dataset, Images
+from peregrine.dataset import Dataset, ImageArray
 from peregrine.engines.base import TrainedModel, TrainingJob, TrainingResult
-from peregrine.engines.pytorch import train
+from peregrine.engines.pytorch import budget, train
 from peregrine.engines.pytorch.device import pick
+from peregrine.engines.pytorch.distributed import meeting
 from peregrine.engines.pytorch.graph import (
     Classifier,
     build_classifier,
@@ -24,6 +26,7 @@ from peregrine.engines.statistics import sample
 from peregrine.errors import RecipeError
 from peregrine.formats import FORMATS
 from peregrine.recipe import Recipe
+from peregrine.signals import StopRequest
 
 BATCH = 500  # images at once in `logits`
 
@@ -54,6 +57,17 @@ class PyTorchEngine:
             raise RecipeError(f"the model {recipe.model.name} takes images of {smallest} pixels or more; got {size}")
         options = module.resolve(options, sample(train.images))
         return recipe.changed({"model": {"name": recipe.model.name, **options.model_dump(mode="json")}})
+
+    def fill_time(
+        self, recipes: Sequence[Recipe], train: Dataset, validation: Dataset | None, seconds: float
+    ) -> Recipe:
+        """One of some resolved recipes, changed so that its training takes `seconds`; see `budget.fit`.
+
+        Raises:
+            RecipeError: the time is too short for one epoch.
+        """
+        with meeting(Path(), StopRequest()) as world:
+            return budget.fit(recipes, train, validation, world, seconds)
 
     def train(self, job: TrainingJob) -> TrainingResult:
         """Train to the end of the recipe.
@@ -89,11 +103,11 @@ class RestoredModel:
         return sum(weight.numel() for weight in self._classifier.parameters())
 
     @torch.inference_mode()
-    def logits(self, images: Images) -> npt.NDArray[np.float32]:
+    def logits(self, images: ImageArray) -> npt.NDArray[np.float32]:
         """uint8 `(N, H, W, 3)` to float32 `(N, C)`."""
         device = self._classifier.temperature.device
-        parts = [self._classifier.logits(part.to(device)).cpu() for part in torch.split(as_tensor(images), BATCH)]
-        return torch.cat(parts).numpy()
+        parts = (as_tensor(images[start : start + BATCH]) for start in range(0, max(1, len(images)), BATCH))
+        return torch.cat([self._classifier.logits(part.to(device)).cpu() for part in parts]).numpy()
 
     def save(self, folder: Path, temperature: float) -> None:
         """Write the ancestor's weights, with the temperature among them."""
@@ -105,7 +119,6 @@ def _check_unbuilt(recipe: Recipe) -> None:
     """Keys of every recipe that ask for what only the other engine has."""
     callbacks, strategy = recipe.callbacks, recipe.strategy
     for key, value, built in (
-        ("compile", recipe.compile, ("auto", "off")),
         ("strategy.name", strategy.name, ("auto", "none")),
         ("strategy.devices", strategy.devices, ("auto",)),
         ("callbacks.checkpoint_format", callbacks.checkpoint_format, ("auto", "safetensors")),

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from peregrine import catalog, files
 from peregrine.artifact import Artifact
-from peregrine.dataset import Images, channel_statistics
+from peregrine.dataset import ImageArray, channel_statistics
 from peregrine.engines.pytorch.models.base import Network
 from peregrine.engines.pytorch.record import to_metadata
 from peregrine.engines.record import Record
@@ -43,7 +43,7 @@ class Normalise(nn.Module):
         self.register_buffer("std", std)
 
     @classmethod
-    def of(cls, images: Images) -> Self:
+    def of(cls, images: ImageArray) -> Self:
         """By the statistics of uint8 `(N, H, W, 3)`; a channel without any contrast is only centred."""
         mean, std = channel_statistics(images)
         return cls(torch.tensor(mean), torch.tensor([deviation if deviation > 0 else 1.0 for deviation in std]))

@@ -9,21 +9,28 @@ from peregrine.dataset import Labels
 from peregrine.engines.pytorch.graph import Classifier
 from peregrine.engines.pytorch.pipeline import Source
 
-JUDGED_BATCH = 500  # images at once
+JUDGED_BATCH = 500  # images at once, of
+JUDGED_SIDE = 32  # pixels; of larger ones fewer, for the memory that their activations take
 
 
-def judge(classifier: Classifier, data: Source, between: Callable[[], None]) -> tuple[float, float, Labels]:
+def at_once(size: int) -> int:
+    """How many images of `size` pixels are judged at once."""
+    return max(1, JUDGED_BATCH * JUDGED_SIDE**2 // max(JUDGED_SIDE, size) ** 2)
+
+
+def judge(classifier: Classifier, data: Source, size: int, between: Callable[[], None]) -> tuple[float, float, Labels]:
     """Mean cross-entropy, accuracy and the predicted classes, int64 `(N,)`.
 
     In float32 and eval mode, without smoothing, weights or augmentation.
 
     Args:
+        size: side of the images, in pixels.
         between: called before each batch; may end it all by raising.
     """
     classifier.eval()
     loss, hits = torch.zeros(2, dtype=torch.float64, device=data.labels.device)
     predicted = []
-    for images, labels in data.in_order(JUDGED_BATCH):
+    for images, labels in data.in_order(at_once(size)):
         between()
         with torch.inference_mode():
             logits = classifier.logits(images)

@@ -4,6 +4,7 @@ A batch is a function of (seed, epoch, step) alone, so a run can go on at any st
 the same one wherever the pixels lie and however many ranks share it.
 """
 
+import statistics
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ class Resident:
     @classmethod
     def of(cls, dataset: Dataset, device: torch.device) -> Self:
         """Bring a data set to the device; on the CPU a memory-mapped one stays where it is."""
-        return cls(as_tensor(dataset.images).to(device), as_tensor(dataset.labels).to(device))
+        return cls(as_tensor(dataset.images[:]).to(device), as_tensor(dataset.labels).to(device))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -140,6 +141,12 @@ class Batches:
         images = self._made(self.plan(epoch), epoch, 0, slice(0, min(count, self.size))).images
         shown: Images = images.permute(0, 2, 3, 1).round().to(torch.uint8).cpu().numpy()
         return shown
+
+    def usual(self) -> Tensor:
+        """Images of the first batch at the size that most batches have: float32 `(B, 3, S, S)`."""
+        sizes = [self._image_size(step) for step in range(self.total)]
+        epoch, step = divmod(sizes.index(statistics.mode(sizes)), self.per_epoch)
+        return self.batch(self.plan(epoch), epoch, step).images
 
     def _made(self, plan: EpochPlan, epoch: int, step: int, part: slice) -> Batch:
         """A part of a batch."""

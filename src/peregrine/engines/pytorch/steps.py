@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from peregrine.engines.pytorch.checkpoint import State
-from peregrine.engines.pytorch.distributed import Parallel, World
+from peregrine.engines.pytorch.compiling import Compiled, caller
+from peregrine.engines.pytorch.distributed import World
 from peregrine.engines.pytorch.loss import batch_loss
 from peregrine.engines.pytorch.norms import synchronise
 from peregrine.engines.pytorch.optim import set_rates
@@ -32,8 +33,20 @@ class Stepper:
         self._batch_size = batch_size
         self._world = world
         synchronise(state.classifier.network, world)
-        self._network = Parallel(state.classifier.network, world)
+        self._network = caller(state.classifier.network, state.compiled, world)
         self.gradients: Mapping[str, npt.NDArray[np.float32]] = {}
+
+    def must_compile(self, batch: Batch, progress: float) -> bool:
+        """Whether `compile` is due before a step."""
+        if not isinstance(self._network, Compiled):
+            return False
+        self._state.classifier.network.before_step(progress)
+        return not self._network.fits(batch.images)
+
+    def compile(self, batch: Batch) -> None:
+        """Compile what the next step needs, so that steps take the time of steps; see `compiling.Compiled`."""
+        assert isinstance(self._network, Compiled)
+        self._network.compile(self._state.classifier.normalise(batch.images), self._state.precision)
 
     def step(self, batch: Batch, progress: float, rate: float, keep_gradients: bool = False) -> tuple[Tensor, Tensor]:
         """Take one step.

@@ -4,7 +4,6 @@ import contextlib
 import functools
 import logging
 import time
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,26 +16,33 @@ from peregrine.engines import board, resume
 from peregrine.engines.base import TrainingJob, TrainingResult
 from peregrine.engines.events import EventWriter
 from peregrine.engines.history import EpochRow, History, check_loss
-from peregrine.engines.pytorch.checkpoint import BEST, LATEST, State, check_same_state, load_state, save_state
-from peregrine.engines.pytorch.device import memory_explained
+from peregrine.engines.pytorch import compiling
+from peregrine.engines.pytorch.checkpoint import (
+    BEST,
+    LATEST,
+    State,
+    check_same_state,
+    fresh_state,
+    load_state,
+    save_state,
+)
+from peregrine.engines.pytorch.device import memory_explained, synchronise
 from peregrine.engines.pytorch.distributed import Pulse, World, meeting
 from peregrine.engines.pytorch.graph import Classifier, build_classifier, save_weights
 from peregrine.engines.pytorch.judging import judge
-from peregrine.engines.pytorch.optim import optimizers
 from peregrine.engines.pytorch.pipeline import Batches
 from peregrine.engines.pytorch.plan import EpochPlan
-from peregrine.engines.pytorch.precision import TYPES, Precision, choose, gradient_scaler
+from peregrine.engines.pytorch.precision import RACED_BATCH, choose
 from peregrine.engines.pytorch.starting import start
 from peregrine.engines.pytorch.steps import Stepper
 from peregrine.engines.pytorch.streaming import source
 from peregrine.engines.record import describe
 from peregrine.engines.statistics import class_weights
-from peregrine.errors import RecipeError
 from peregrine.progress import Advance
+from peregrine.recipe import Recipe
 
 SAVE_EVERY_S = 60.0  # within an epoch
 LOOK_EVERY_S = 1.0  # on a GPU, where looking at a loss makes the host wait for it
-RACED_BATCH = 128  # images that the precisions race over
 logger = logging.getLogger("peregrine")
 
 
@@ -51,7 +57,7 @@ def train(job: TrainingJob) -> TrainingResult:
         loop.run()
     state = loop.state
     return TrainingResult(
-        recipe=job.recipe.changed({"precision": state.precision}),
+        recipe=_settled(job.recipe, state),
         precision=state.precision,
         training_seconds=state.seconds.get("training", 0.0),
         other_seconds={name: seconds for name, seconds in state.seconds.items() if name != "training"},
@@ -75,11 +81,6 @@ class _Loop:
         self._device = world.device
         train_data = opened.enter_context(source(job.train, self._device))
         self.batches = Batches(train_data, job.recipe, world.rank, world.ranks)
-        if self.batches.size < 2 * world.ranks:
-            raise RecipeError(
-                f"each worker takes 2 images of a batch or more; got {world.ranks} workers for {self.batches.size}; "
-                "start fewer, or use a larger --set batch_size=…"
-            )
         self._validation = None
         if job.validation is not None:
             self._validation = opened.enter_context(source(_part(job.validation, world), self._device))
@@ -92,8 +93,7 @@ class _Loop:
         weights = torch.from_numpy(class_weights(job.train, job.recipe)).to(self._device)
         self._stepper = Stepper(self.state, job.recipe, weights, self.batches.size, world)
         self._pulse = Pulse(world, LOOK_EVERY_S)
-        settled = job.recipe.changed({"precision": self.state.precision})
-        self._record = describe(settled, job.train.class_names)  # for the checkpoints
+        self._record = describe(_settled(job.recipe, self.state), job.train.class_names)  # for the checkpoints
         self._saved_at = -1 if saved is None else self.steps_done
         self._saved_time = self._looked_time = time.monotonic()
         self._looked = self.state.step
@@ -148,9 +148,16 @@ class _Loop:
     def _step(self, plan: EpochPlan) -> None:
         state = self.state
         last = state.step + 1 == self.batches.per_epoch
+        batch = self.batches.batch(plan, state.epoch, state.step)
+        progress = self.steps_done / self.batches.total
+        if self._stepper.must_compile(batch, progress):
+            synchronise(self._device)
+            self._watch.book("training", state.seconds)
+            self._stepper.compile(batch)
+            self._watch.book("compilation", state.seconds)
         loss, hits = self._stepper.step(
-            self.batches.batch(plan, state.epoch, state.step),
-            progress=self.steps_done / self.batches.total,
+            batch,
+            progress,
             rate=self._rate(self.steps_done) / self._recipe.optimizer.learning_rate,
             keep_gradients=last and board.wants_histograms(self._job),
         )
@@ -194,9 +201,9 @@ class _Loop:
         val_loss = val_accuracy = predicted = None
         if self._validation:
             # Ranks judge parts of their own and could not leave together in the middle.
-            alone = self._world.ranks == 1
+            alone, size = self._world.ranks == 1, self._job.train.image_size[0]
             between = functools.partial(self._leave_if_asked, advance, "validation") if alone else lambda: None
-            val_loss, val_accuracy, predicted = judge(state.classifier, self._validation, between)
+            val_loss, val_accuracy, predicted = judge(state.classifier, self._validation, size, between)
             val_loss = self._world.mean(val_loss, len(self._validation))
             val_accuracy = self._world.mean(val_accuracy, len(self._validation))
             predicted = self._world.joined(predicted)
@@ -269,25 +276,27 @@ class _Loop:
 def _begin(job: TrainingJob, batches: Batches, world: World) -> State:
     """The state before the first step: what the data or an earlier training decides, and what a probe does."""
     classifier = _classifier(job)
-    start(classifier, job)
+    start(classifier, job.recipe, job.train)
     classifier.to(world.device)
     images = batches.batch(batches.plan(0), 0, 0).images
     precision = choose(job.recipe.precision, classifier, images[:RACED_BATCH], world)
     log = time.strftime("training_log_%Y-%m-%d-%H%M%S.csv")
-    return _state(job, batches, classifier, precision, log, History.of(job.recipe))
+    state = fresh_state(job.recipe, classifier, precision, batches, History.of(job.recipe), log)
+    state.compiled = compiling.choose(job.recipe.compile, classifier, batches, precision, world)
+    return state
 
 
 def _part(dataset: Dataset, world: World) -> Dataset:
     """What this rank judges of a data set."""
-    mine = world.part(len(dataset))
-    return replace(dataset, images=dataset.images[mine], labels=dataset.labels[mine], ids=dataset.ids[mine])
+    return dataset.subset(world.part(len(dataset)))
 
 
 def _go_on(job: TrainingJob, batches: Batches, device: torch.device, saved: resume.ResumeState) -> State:
     """The state that was saved; nothing is decided again."""
     content = saved.content
     history = History.of(job.recipe, content["history"])
-    state = _state(job, batches, _classifier(job).to(device), content["precision"], content["log"], history)
+    classifier = _classifier(job).to(device)
+    state = fresh_state(job.recipe, classifier, content["precision"], batches, history, content["log"])
     load_state(state, saved, job.run.checkpoints)
     return state
 
@@ -297,20 +306,9 @@ def _classifier(job: TrainingJob) -> Classifier:
     return build_classifier(job.recipe.model, height, len(job.train.class_names), job.recipe.seed)
 
 
-def _state(
-    job: TrainingJob, batches: Batches, classifier: Classifier, precision: Precision, log: str, history: History
-) -> State:
-    device = classifier.normalise.mean.device
-    return State(
-        classifier=classifier,
-        optimizers=optimizers(classifier.network, job.recipe.optimizer, batches.size, TYPES[precision]),
-        scaler=gradient_scaler(precision, device),
-        precision=precision,
-        log=log,
-        history=history,
-        losses=torch.zeros(batches.per_epoch, device=device),
-        hits=torch.zeros(batches.per_epoch, dtype=torch.int64, device=device),
-    )
+def _settled(recipe: Recipe, state: State) -> Recipe:
+    """The recipe with what probes decided."""
+    return recipe.changed({"precision": state.precision, "compile": "on" if state.compiled else "off"})
 
 
 def weights(network: nn.Module) -> dict[str, npt.NDArray[np.float32]]:

@@ -1,12 +1,13 @@
 """The engine behind the catalogue's key `tensorflow`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from peregrine.dataset import Dataset, Images
+from peregrine.dataset import Dataset, ImageArray
 from peregrine.engines.base import TrainedModel, TrainingJob, TrainingResult
 from peregrine.engines.statistics import sample
 from peregrine.engines.tensorflow import network, train
@@ -62,6 +63,18 @@ class TensorFlowEngine:
         chosen = {"name": recipe.model.name, **network.resolved(recipe, sample(train.images)).model_dump(mode="json")}
         return recipe.changed({"input.size": side, "model": chosen})
 
+    def fill_time(
+        self, recipes: Sequence[Recipe], train: Dataset, validation: Dataset | None, seconds: float
+    ) -> Recipe:
+        """Not in this engine.
+
+        Raises:
+            RecipeError: always.
+        """
+        raise RecipeError(
+            f"a time budget needs a recipe of the engine pytorch; {recipes[0].name} is of tensorflow; set its epochs"
+        )
+
     def train(self, job: TrainingJob) -> TrainingResult:
         """Train to the end of the recipe.
 
@@ -98,7 +111,7 @@ class KerasModel:
         """Number of weights, trained or not."""
         return int(self._model.count_params())
 
-    def logits(self, images: Images) -> npt.NDArray[np.float32]:
+    def logits(self, images: ImageArray) -> npt.NDArray[np.float32]:
         """uint8 `(N, H, W, 3)` to float32 `(N, C)`."""
         answers = np.empty((len(images), self._class_count), np.float32)
         for start in range(0, len(images), INFERENCE_BATCH):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from peregrine import catalog
-from peregrine.dataset import Images, channel_statistics
+from peregrine.dataset import ImageArray, Images, channel_statistics
 from peregrine.engines.tensorflow.fusing import fuse
 from peregrine.engines.tensorflow.library import keras, tf
 from peregrine.engines.tensorflow.models.base import ALWAYS, Phase
@@ -25,7 +25,7 @@ class Normalisation:
     offset: list[float]
 
     @classmethod
-    def of(cls, images: Images) -> "Normalisation":
+    def of(cls, images: ImageArray) -> "Normalisation":
         """To mean 0 and standard deviation 1 over all pixels; a channel without any contrast is only centred."""
         means, deviations = channel_statistics(images)
         scale = [1 / deviation if deviation > 0 else 1.0 for deviation in deviations]
@@ -83,7 +83,7 @@ def phases(recipe: Recipe) -> tuple[Phase, ...]:
     return tell(options(recipe)) if tell else ALWAYS
 
 
-def normalisation(recipe: Recipe, images: Images) -> Normalisation:
+def normalisation(recipe: Recipe, images: ImageArray) -> Normalisation:
     """What the recipe's model wants done to pixels before it sees them."""
     return Normalisation.none() if getattr(_module(recipe), "TAKES_PIXELS", False) else Normalisation.of(images)
 

@@ -46,7 +46,8 @@ class Resident:
     """The whole data set in the memory of every replica's device."""
 
     def __init__(self, dataset: Dataset, chosen: Any) -> None:
-        self._images = strategy.on_replicas(chosen, lambda: tf.constant(dataset.images))
+        images = dataset.images[:]
+        self._images = strategy.on_replicas(chosen, lambda: tf.constant(images))
         self._labels = strategy.on_replicas(chosen, lambda: tf.constant(dataset.labels, tf.int32))
 
     def block(self, order: npt.NDArray[np.int32], start: int, stop: int) -> Block:

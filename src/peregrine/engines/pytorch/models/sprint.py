@@ -9,14 +9,13 @@ Shapes: K whitening filters, groups of widths W1 to WG, without N:
     maximum     WG
     head        C                         linear without bias, divided by WG
 
-With other depths the second half of a group is there `depth` - 1 times; see `Options` for the skip of deep groups.
+With other depths the second half of a group is there one time less often than its depth; see `Options` for the skip.
 
 Source: the shape and its start follow airbench94_muon, and groups of three airbench96
 (github.com/KellerJordan/cifar10-airbench), which build on hlb-CIFAR10 (github.com/tysam-code/hlb-CIFAR10).
 """
 
 import copy
-import itertools
 from collections.abc import Callable
 from typing import Self
 
@@ -60,14 +59,13 @@ class Sprint(Network):
         super().__init__()
         if options.whitening == "auto":
             raise RecipeError("model.whitening is a number in a resolved recipe; got 'auto'")
-        channels = (options.whitening, *options.widths)
+        inside = (options.whitening, *options.widths)
         activation = _ACTIVATIONS[options.activation]
         self.whitening = nn.Conv2d(3, options.whitening, PATCH)
         self.activation = activation()
-        self.groups = nn.Sequential(
-            *(Group(inside, out, options.depth, activation) for inside, out in itertools.pairwise(channels))
-        )
-        self.head = nn.Linear(channels[-1], class_count, bias=False)
+        groups = zip(inside, options.widths, options.depths, strict=False)  # the last width is inside of nothing
+        self.groups = nn.Sequential(*(Group(*sizes, activation) for sizes in groups))
+        self.head = nn.Linear(options.widths[-1], class_count, bias=False)
         self._whitening_bias_share = options.whitening_bias
         with torch.no_grad():
             self.whitening.weight.zero_().requires_grad_(False)
@@ -92,8 +90,12 @@ class Sprint(Network):
             self._whitening_bias.grad = None
 
     def forward(self, images: Tensor) -> Tensor:
-        x = self.groups(self._stem(images)).amax((2, 3))
-        return self.head(x) / self.head.in_features  # type: ignore[no-any-return]  # modules give Any
+        x = self.groups(self._stem(images))
+        if torch.compiler.is_dynamo_compiling():
+            # The backward pass looks for the maximum among the values. What is compiled in one piece works them out
+            # once more, rounded in another way; where none is the maximum, gradients are NaN (PyTorch 2.13, bf16).
+            torch._dynamo.graph_break()
+        return self.head(x.amax((2, 3))) / self.head.in_features  # type: ignore[no-any-return]  # modules give Any
 
     def folded(self) -> Self:
         """Each norm becomes part of its convolution."""

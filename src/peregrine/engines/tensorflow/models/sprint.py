@@ -9,7 +9,7 @@ Shapes: K whitening filters, groups of widths W1 to WG, without N:
     maximum                     WG
     head                        C         linear without bias, divided by WG
 
-With other depths the second half of a group is there `depth` - 1 times; see `Options` for the skip of deep groups.
+With other depths the second half of a group is there one time less often than its depth; see `Options` for the skip.
 
 Source: the shape and its start follow airbench94_muon, and groups of three airbench96
 (github.com/KellerJordan/cifar10-airbench), which build on hlb-CIFAR10 (github.com/tysam-code/hlb-CIFAR10).
@@ -88,13 +88,13 @@ def build(options: Options, images: Any, class_count: int) -> Any:
     # In float32 whatever the policy, as PyTorch's, where a bf16 2×2 convolution was wrong (pytorch/pytorch #163347).
     x = layers.Conv2D(options.whitening, PATCH, kernel_initializer="zeros", dtype="float32", name="whitening")(images)
     x = activation("whitening_activation")(x)
-    for number, width in enumerate(options.widths, 1):
+    for number, (width, depth) in enumerate(zip(options.widths, options.depths, strict=True), 1):
         x = convolution(width, f"convolution_{number}a")(x)
         x = layers.MaxPooling2D(2, name=f"pool_{number}")(x)
         x = first = activation(f"activation_{number}a")(norm(f"norm_{number}a")(x))
-        for place in "bcd"[: options.depth - 1]:
+        for place in "bcd"[: depth - 1]:
             x = norm(f"norm_{number}{place}")(convolution(width, f"convolution_{number}{place}")(x))
-            if options.depth >= SKIP_FROM and place == "abcd"[options.depth - 1]:
+            if depth >= SKIP_FROM and place == "abcd"[depth - 1]:
                 x = layers.Add(name=f"skip_{number}")([x, first])
             x = activation(f"activation_{number}{place}")(x)
     x = layers.GlobalMaxPooling2D(name="maximum")(x)
