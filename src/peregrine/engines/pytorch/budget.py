@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from peregrine.dataset import Dataset
 from peregrine.engines.history import History
-from peregrine.engines.pytorch import compiling
+from peregrine.engines.pytorch import compiling, streaming
 from peregrine.engines.pytorch.checkpoint import fresh_state
 from peregrine.engines.pytorch.device import synchronise
 from peregrine.engines.pytorch.distributed import World
@@ -85,15 +85,29 @@ def fit(recipes: Sequence[Recipe], train: Dataset, validation: Dataset | None, w
     Raises:
         RecipeError: one epoch of the cheapest recipe takes longer.
     """
+    with streaming.source(train, world.device) as source:
+        pace, left = _best(recipes, train, source, validation, world, seconds)
+    return _filled(pace, left)
+
+
+def _best(
+    recipes: Sequence[Recipe],
+    train: Dataset,
+    source: Source,
+    validation: Dataset | None,
+    world: World,
+    seconds: float,
+) -> tuple[Pace, float]:
+    """The dearest recipe that fits, and the seconds that are left for it."""
     chosen: Pace | None = None
-    left, resident = seconds, Resident.of(train, world.device)
+    left = seconds
     for recipe in recipes:
         fewest = max(1, round(WORTH * recipe.epochs)) if chosen else 1
         if chosen and _guess(chosen, recipe, fewest, len(train.class_names)) > HOPELESS * left:
             break  # timing its steps would waste what there is
         began = time.perf_counter()
         asked = recipe.changed({"precision": chosen.recipe.precision}) if chosen else recipe
-        pace = measure(asked, train, resident, validation, world, TIMED_SHARE * seconds)
+        pace = measure(asked, train, source, validation, world, TIMED_SHARE * seconds)
         left -= world.mean(time.perf_counter() - began)
         if pace.run(fewest, pace.longest) <= (1 + CLOSE) * left:
             chosen = pace
@@ -104,7 +118,7 @@ def fit(recipes: Sequence[Recipe], train: Dataset, validation: Dataset | None, w
                 f"got {seconds:.0f} s"
             )
     assert chosen is not None  # there is at least one recipe
-    return _filled(chosen, left)
+    return chosen, left
 
 
 def _guess(known: Pace, recipe: Recipe, epochs: int, class_count: int) -> float:
