@@ -232,6 +232,7 @@ def test_a_model_as_it_is_all_the_way(invoke: Invoke, images: Path, artifact: Pa
     ("arguments", "status", "words"),
     [
         (("--skip-training",), 2, ["needs a model to take", "--load-model"]),
+        (("--skip-training", "--time-budget", "5m"), 2, ["a time budget is for training", "leave out"]),
         (
             ("--load-model", "gone.h5", "--skip-training", "--epochs", "3"),
             2,

@@ -90,6 +90,8 @@ def ancestor_of_run(
     else:
         recipes = [recipe if isinstance(recipe, Recipe) else load_recipe(recipe)]
     recipes = [one.changed(changes) if changes else one for one in recipes]
+    if skip_training and time_budget:
+        raise UsageError("a time budget is for training; leave out the time budget or what skips the training")
     if skip_training and not recipes[0].load_model:
         raise UsageError("without training, a run needs a model to take; give --load-model PATH")
     if run is not None:

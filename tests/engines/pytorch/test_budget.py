@@ -55,6 +55,16 @@ def test_every_time_above_an_epoch_is_met(
     assert found.changed({"epochs": recipe.epochs, "input.growth": recipe.to_dict()["input"]["growth"]}) == recipe
 
 
+def test_small_images_for_no_time_are_no_stage(
+    tiny: MakeRecipe, shades: MakeData, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a stage until 0 the engine says that it is none."""
+    monkeypatch.setattr(budget, "measure", lambda recipe, *rest: pace_of(recipe, small=0.1, full=0.3))
+    found = fit([tiny({"input.size": 12})], shades(), None, world, 30.499)  # an epoch at full size takes 30.5 s
+    assert all(until > 0 for until, _ in found.input.growth)
+    assert PyTorchEngine().resolve(found, shades()).epochs == found.epochs
+
+
 def test_the_dearest_recipe_that_gets_half_of_its_epochs_is_taken(
     tiny: MakeRecipe, shades: MakeData, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,7 +30,7 @@ from peregrine.engines.pytorch.precision import RACED_BATCH, choose
 from peregrine.engines.pytorch.starting import start
 from peregrine.engines.pytorch.steps import Stepper
 from peregrine.errors import RecipeError
-from peregrine.recipe import Recipe
+from peregrine.recipe import MIN_SIZE, Growth, Recipe
 
 SMALL = 0.75  # of the side, where a recipe has no small images of its own
 LONGEST = 0.95  # share of the steps that may see small images; the last ones see what the model is used for
@@ -197,7 +197,8 @@ def _filled(pace: Pace, seconds: float) -> Recipe:
         return abs(pace.run(*plan) - seconds) > CLOSE * seconds, abs(plan[1] - own)
 
     epochs, stretch = min(plans, key=badness)
-    growth = [[round(stretch * until, 4), size] for until, size in _growth(recipe)] if stretch > 0 else []
+    stages = ((round(stretch * until, 4), size) for until, size in _growth(recipe))
+    growth = [[until, size] for until, size in stages if until > 0]  # a share of nothing is no stage
     plural = "s" if epochs > 1 else ""
     logger.info("%s for %d epoch%s will take about %.0f s", recipe.name, epochs, plural, pace.run(epochs, stretch))
     return recipe.changed({"epochs": epochs, "input.growth": growth})
@@ -215,8 +216,9 @@ def _stretch(pace: Pace, epochs: int, seconds: float) -> float:
     return round(low, 6)
 
 
-def _growth(recipe: Recipe) -> tuple[tuple[float, int], ...]:
-    return recipe.input.growth or ((0.5, max(8, round(SMALL * _size(recipe)))),)
+def _growth(recipe: Recipe) -> Growth:
+    """When images are small: the recipe's own stages, or one that may be used."""
+    return recipe.input.growth or ((0.5, max(MIN_SIZE, round(SMALL * _size(recipe)))),)
 
 
 def _size(recipe: Recipe) -> int:

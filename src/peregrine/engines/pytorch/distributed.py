@@ -96,11 +96,11 @@ class World:
 
 
 @contextlib.contextmanager
-def meeting(run: Path, stop: StopRequest) -> Iterator[World]:
+def meeting(run: Path | None, stop: StopRequest) -> Iterator[World]:
     """Meet the other processes that torchrun started, if it did.
 
     Args:
-        run: the folder that this process writes to.
+        run: the folder that this process writes to; None before there is one.
         stop: is told when the block ends by an error.
 
     Raises:
@@ -108,10 +108,11 @@ def meeting(run: Path, stop: StopRequest) -> Iterator[World]:
         MachineError: another process ended or fell silent.
     """
     device, started = pick(), host.torchrun()
+    mine = str(run or "")
     if started is None or started.ranks == 1:
-        yield World(device, str(run))
+        yield World(device, mine)
         return
-    path = "PATH" if started.rank else str(run)  # until the first rank has told it
+    path = "PATH" if started.rank and run else mine  # until the first rank has told it
     try:
         # Numbers that the host has travel by gloo, which notices a rank that is gone; NCCL is for what lies on GPUs.
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
@@ -119,15 +120,14 @@ def meeting(run: Path, stop: StopRequest) -> Iterator[World]:
         store = PrefixStore(_new_name(store, rank, ranks), store)
         dist.init_process_group(backend, store=store, rank=rank, world_size=ranks, timeout=MEETING)
         group = dist.new_group(timeout=SILENCE)
-        path = World(device, path, rank, ranks, group).from_first(str(run))
+        path = World(device, path, rank, ranks, group).from_first(mine)
         yield World(device, path, rank, ranks, group)
     except BaseException as error:
         stop.ends_anyway = True
         if not _is_loss(error):
             raise
-        raise MachineError(
-            f"a worker of this run is gone; start all of them again with --resume --run {path}"
-        ) from error
+        way_on = f" with --resume --run {path}" if path else ""
+        raise MachineError(f"a worker of this run is gone; start all of them again{way_on}") from error
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()  # or gloo keeps the process from ending

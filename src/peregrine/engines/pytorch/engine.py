@@ -66,7 +66,7 @@ class PyTorchEngine:
         Raises:
             RecipeError: the time is too short for one epoch.
         """
-        with meeting(Path(), StopRequest()) as world:
+        with meeting(None, StopRequest()) as world:
             return budget.fit(recipes, train, validation, world, seconds)
 
     def train(self, job: TrainingJob) -> TrainingResult:
