@@ -31,6 +31,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from peregrine.dataset import Images
 from peregrine.engines.pytorch import pretrained
 from peregrine.engines.pytorch.models.base import IMAGENET, Network, Standard
+from peregrine.engines.pytorch.smallmaps import Convolution3x3
 from peregrine.validation import Table
 
 WIDTHS = (64, 128, 256, 512)
@@ -92,7 +93,7 @@ class ResNet18(Network):
         if options.stem == "imagenet":
             self.conv1 = nn.Conv2d(3, WIDTHS[0], 7, stride=2, padding=3, bias=False)
         else:
-            self.conv1 = nn.Conv2d(3, WIDTHS[0], 3, padding=1, bias=False)
+            self.conv1 = Convolution3x3(3, WIDTHS[0])
         self.bn1: nn.Module = nn.BatchNorm2d(WIDTHS[0])
         self.layer1 = nn.Sequential(Block(WIDTHS[0], WIDTHS[0], 1), Block(WIDTHS[0], WIDTHS[0], 1))
         self.layer2 = nn.Sequential(Block(WIDTHS[0], WIDTHS[1], 2), Block(WIDTHS[1], WIDTHS[1], 1))
@@ -137,9 +138,9 @@ class Block(nn.Module):
 
     def __init__(self, inside: int, out: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(inside, out, 3, stride, padding=1, bias=False)
+        self.conv1: nn.Conv2d = Convolution3x3(inside, out, stride)
         self.bn1: nn.Module = nn.BatchNorm2d(out)
-        self.conv2 = nn.Conv2d(out, out, 3, padding=1, bias=False)
+        self.conv2: nn.Conv2d = Convolution3x3(out, out)
         self.bn2: nn.Module = nn.BatchNorm2d(out)
         self.downsample = None
         if stride != 1:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from peregrine.engines.pytorch.models.base import Network
+from peregrine.engines.pytorch.smallmaps import Convolution3x3
 from peregrine.engines.sprint import PATCH, SKIP_FROM, Activation, Options
 from peregrine.engines.sprint import resolve as resolve
 from peregrine.engines.whitening import whitening_filters
@@ -165,6 +166,6 @@ class Norm(nn.BatchNorm2d):
 
 def _identity_convolution(inside: int, out: int) -> nn.Conv2d:
     """A 3×3 convolution whose first filters pass a channel through each (Dirac); the others start at random."""
-    convolution = nn.Conv2d(inside, out, 3, padding=1, bias=False)
+    convolution = Convolution3x3(inside, out)
     nn.init.dirac_(convolution.weight.data[: min(inside, out)])
     return convolution

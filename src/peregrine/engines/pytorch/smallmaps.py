@@ -1,0 +1,89 @@
+"""3×3 convolutions of small maps on a CPU, without the multiplications by padding.
+
+On a map of 2×2 pixels, padded to 4×4, 20 of the 36 products that a convolution of 3×3 takes are with zeros; on one
+pixel 8 of 9. Here each output pixel is one matrix product of the inputs that it sees with the weights that they meet,
+and so are the gradients. On two cores of a Zen 5 (bf16, 256 channels, batch 500), forward and backward passes take
+4.8 ms instead of 18 at 2×2, 14 instead of 26 at 3×3; from 5×5 on, oneDNN's convolution is as fast.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+LARGEST = 4
+"""The longest side of a map, in pixels, at which this was faster than a convolution."""
+
+
+class Convolution3x3(nn.Conv2d):
+    """A convolution 3×3 with a padding of 1 and no bias; like `nn.Conv2d`, but fast on small maps in training.
+
+    Elsewhere, as in an export or in evaluation, it is the convolution of PyTorch and nothing else.
+    """
+
+    def __init__(self, inside: int, out: int, stride: int = 1) -> None:
+        super().__init__(inside, out, 3, stride, padding=1, bias=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Float `(N, I, H, W)` to `(N, O, H/stride, W/stride)`, rounded up."""
+        small = max(images.shape[2:]) <= LARGEST
+        if small and self.training and torch.is_grad_enabled() and images.device.type == "cpu":
+            if torch.is_autocast_enabled("cpu"):
+                images = images.to(torch.get_autocast_dtype("cpu"))
+            return _Products.apply(images, self.weight, self.stride[0])  # type: ignore[no-any-return, no-untyped-call]
+        return super().forward(images)
+
+
+class _Products(torch.autograd.Function):
+    """One matrix product for each output pixel. Pixels come last but channels, so that most views need no copy."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, weight: Tensor, stride: int) -> Tensor:
+        inputs, taps = images.permute(0, 2, 3, 1), weight.to(images.dtype).permute(0, 2, 3, 1)
+        count, height, width, _ = inputs.shape
+        outputs = inputs.new_empty(count, -(-height // stride), -(-width // stride), len(taps))
+        for pixel, seen, met in _pixels(height, width, stride):
+            outputs[:, *pixel] = _rows(inputs[:, *seen]) @ _rows(taps[:, *met]).T
+        ctx.save_for_backward(inputs, taps)
+        ctx.stride, ctx.weight_type = stride, weight.dtype
+        return outputs.permute(0, 3, 1, 2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        inputs, taps = ctx.saved_tensors
+        slopes = gradients[0].permute(0, 2, 3, 1)
+        of_inputs = torch.zeros_like(inputs) if ctx.needs_input_grad[0] else None
+        of_taps = torch.zeros_like(taps, dtype=ctx.weight_type) if ctx.needs_input_grad[1] else None
+        for pixel, seen, met in _pixels(inputs.shape[1], inputs.shape[2], ctx.stride):
+            slope = slopes[:, *pixel]
+            if of_inputs is not None:
+                part = of_inputs[:, *seen]
+                part += (slope @ _rows(taps[:, *met])).view(part.shape)
+            if of_taps is not None:
+                part = of_taps[:, *met]
+                part += (slope.T @ _rows(inputs[:, *seen])).view(part.shape)
+        return _as_images(of_inputs), _as_images(of_taps), None
+
+
+def _pixels(height: int, width: int, stride: int) -> Iterator[tuple[tuple[int, int], list[slice], list[slice]]]:
+    """Each output pixel, the inputs that it sees, and the weights that they meet; all as rows and columns."""
+    for row, seen_rows, met_rows in _places(height, stride):
+        for column, seen_columns, met_columns in _places(width, stride):
+            yield (row, column), [seen_rows, seen_columns], [met_rows, met_columns]
+
+
+def _places(length: int, stride: int) -> Iterator[tuple[int, slice, slice]]:
+    for place, middle in enumerate(range(0, length, stride)):
+        first, end = max(middle - 1, 0), min(middle + 2, length)
+        yield place, slice(first, end), slice(first - middle + 1, end - middle + 1)
+
+
+def _rows(values: Tensor) -> Tensor:
+    return values.reshape(len(values), -1)
+
+
+def _as_images(values: Tensor | None) -> Tensor | None:
+    return None if values is None else values.permute(0, 3, 1, 2)
