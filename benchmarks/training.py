@@ -5,7 +5,8 @@
 
 A rival is a recipe, run by our engine, or a script of somebody's, run as it is (`rival_scripts.py` tells how it says
 what it reached). Seeds are interleaved, each run in a process of its own that ends when this one does. A row is written
-when its run is done, and the same command again goes on after the last one.
+when its run is done, and the same command again goes on after the last one. Table and picture show all that the file
+has: a slow rival may get fewer seeds, by a command of its own with the same --out.
 
 Recipes train with `validation = "test"`: on all training images, the last epoch counts, nothing is chosen; the test
 split is judged after each epoch for the curve. Seconds are `training_seconds` of the summary: the steps with their
@@ -182,7 +183,7 @@ def compete(arguments: argparse.Namespace) -> int:
         content["rows"].append(row)
         files.write_json(out, content)
         print(f"{who}, seed {seed}: {row['training_seconds']:.1f} s, {row['accuracy']:.2%}", file=sys.stderr)
-    rows = [row for row in content["rows"] if (row["who"], row["seed"]) in runs]
+    rows = content["rows"]
     print(f"{host.processor()}, {host.threads()} threads; {arguments.data}; {out}")
     print(curves.table(rows, ours))
     curves.draw(rows, ours, out.with_suffix(".png"))
