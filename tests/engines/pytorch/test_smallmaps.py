@@ -6,9 +6,16 @@ pytest.importorskip("torch", reason="the extra torch is not installed")
 import torch
 from torch import Tensor, nn
 
-from peregrine.engines.pytorch.smallmaps import LARGEST, Convolution3x3
+from peregrine.engines.pytorch import smallmaps
+from peregrine.engines.pytorch.smallmaps import Convolution3x3
 
 pytestmark = pytest.mark.torch
+
+
+@pytest.fixture(autouse=True)
+def _always_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_FEWEST_LOW", "_FEWEST_FP32"):
+        monkeypatch.setattr(smallmaps, name, dict.fromkeys(range(1, 5), 0))
 
 
 def plain(convolution: Convolution3x3) -> nn.Conv2d:
@@ -56,6 +63,13 @@ def test_bf16_gradients_of_weights_are_kept_in_fp32() -> None:
         assert (value.float() - expected).norm() < 0.02 * expected.norm()
 
 
+def test_few_products_are_left_to_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, images = Convolution3x3(2, 3), torch.randn(4, 2, 2, 2, requires_grad=True)
+    assert "_Products" in str(ours(images).grad_fn)
+    monkeypatch.setattr(smallmaps, "_FEWEST_FP32", {2: 4 * 2 * 3 + 1})
+    assert "Convolution" in str(ours(images).grad_fn)
+
+
 def test_frozen_weights_get_no_gradient() -> None:
     ours = Convolution3x3(2, 3)
     ours.weight.requires_grad_(False)
@@ -65,7 +79,7 @@ def test_frozen_weights_get_no_gradient() -> None:
     assert ours.weight.grad is None
 
 
-@pytest.mark.parametrize("side", [2, LARGEST + 1])
+@pytest.mark.parametrize("side", [2, 5])
 def test_is_a_plain_convolution_where_nothing_trains(side: int) -> None:
     ours = Convolution3x3(2, 3).eval()
     images = torch.randn(1, 2, side, side)
