@@ -44,7 +44,8 @@ def run(arguments: list[str], debug: bool = False) -> int:
 
 
 def _say(message: str, status: int) -> int:
-    print(f"peregrine: {' '.join(message.split())}", file=sys.stderr)
+    # One write: torchrun's ranks share an unbuffered stderr, where `print` would write the line's end apart.
+    sys.stderr.write(f"peregrine: {' '.join(message.split())}\n")
     return status
 
 

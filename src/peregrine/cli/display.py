@@ -63,7 +63,8 @@ class _Plain:
         self.say(f"{label}: done in {_duration(time.monotonic() - start)}{_and(said)}")
 
     def say(self, message: str) -> None:
-        print(message, file=sys.stderr, flush=True)
+        sys.stderr.write(f"{message}\n")  # one write, so that lines of several workers stay whole
+        sys.stderr.flush()
 
 
 class _Terminal:
