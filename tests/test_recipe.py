@@ -156,6 +156,13 @@ def test_changed_checks_again_and_leaves_the_original_alone() -> None:
         before.changed({"optimizer": 3})
 
 
+def test_changed_leaves_a_table_that_it_is_given_alone() -> None:
+    model = {"name": "sprint", "widths": [8, 8]}
+    after = load_recipe("sprint-quick").changed({"model": model, "model.depth": 3})
+    assert after.model.options["depth"] == 3
+    assert model == {"name": "sprint", "widths": [8, 8]}
+
+
 def test_an_empty_table_is_a_table_too(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text("[input]\n")

@@ -6,6 +6,7 @@ A recipe is checked once, here. An unknown key is an error with a suggestion, ne
 (`[model]` beyond its name) is checked by the model's own `Options` when the engine resolves the recipe.
 """
 
+import copy
 import tomllib
 from collections.abc import Mapping
 from importlib import resources
@@ -204,7 +205,7 @@ class Recipe(Table):
         """
         content = self.to_dict()
         for key, value in changes.items():
-            _assign(content, key, value)
+            _assign(content, key, copy.deepcopy(value))  # later keys may go into a table that is the caller's
         return validate(Recipe, content, f"recipe {self.name}")
 
 

@@ -11,7 +11,6 @@ from peregrine.errors import DataError, RecipeError
 from peregrine.validation import Table
 
 PATCH = 2  # side of the whitened patches
-SKIP_FROM = 3  # convolutions in a group with a skip
 
 Activation = Literal["gelu", "silu", "relu", "hard-swish"]
 Width = Annotated[int, Field(ge=1)]
@@ -23,8 +22,9 @@ class Options(Table):
 
     Attributes:
         widths: channels of each group.
-        depth: convolutions in each group: one number for all, or one for each. From three on, the first one's
-            activation also goes past the others and joins the last one's norm, as in airbench96.
+        depth: convolutions in each group: one number for all, or one for each.
+        skip_from: in groups of so many convolutions or more, the first one's activation also goes past the others and
+            joins the last one's norm; 3 as in airbench96.
         activation: after the whitening and after every norm.
         whitening: number of whitening filters, two for each direction in which patches vary; `auto` takes all that the
             training images support: 24 for colour, 8 for grey.
@@ -33,6 +33,7 @@ class Options(Table):
 
     widths: Annotated[tuple[Width, ...], Field(min_length=1)] = (32, 128, 256)
     depth: Depth | tuple[Depth, ...] = 2
+    skip_from: Annotated[int, Field(ge=2, le=5)] = 3
     activation: Activation = "gelu"
     whitening: Annotated[int, Field(ge=2, le=2 * 3 * PATCH**2, multiple_of=2)] | Literal["auto"] = "auto"
     whitening_bias: Annotated[float, Field(ge=0, le=1)] = 0.1

@@ -62,6 +62,7 @@ def test_accepted(changes: dict[str, Any], tiny: Callable[..., Recipe], shades: 
 def test_resolving_fills_in_the_options(tiny: Callable[..., Recipe], shades: Callable[..., Dataset]) -> None:
     recipe = PyTorchEngine().resolve(tiny({"input.size": 12}), shades())
     assert recipe.model.options == {
-        "widths": [6, 12], "depth": 2, "activation": "gelu", "whitening": 24, "whitening_bias": 0.5
+        "widths": [6, 12], "depth": 2, "skip_from": 3, "activation": "gelu", "whitening": 24,
+        "whitening_bias": 0.5,
     }  # fmt: skip
     assert PyTorchEngine().resolve(recipe, shades()) == recipe

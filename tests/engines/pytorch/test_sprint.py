@@ -48,6 +48,14 @@ def test_a_deep_group_adds_its_first_activation_to_its_last_norm() -> None:
         torch.testing.assert_close(group(x), first if depth >= 3 else torch.zeros_like(first))
 
 
+def test_a_skip_begins_where_the_recipe_says() -> None:
+    group = classifier(depth=2, skip_from=2, activation="relu").network.groups[0].eval()
+    x = torch.randn(2, 8, 6, 6)
+    first = group.activation(group.norm1(torch.nn.functional.max_pool2d(group.conv1(x), 2)))
+    group.norm2.weight.zero_()
+    torch.testing.assert_close(group(x), first)
+
+
 @pytest.mark.parametrize(("size", "classes"), [(64, 1000), (128, 2), (64, 10)])
 @pytest.mark.parametrize("depth", [2, 3])
 def test_learns_from_larger_images_and_any_number_of_classes(size: int, classes: int, depth: int) -> None:
@@ -92,7 +100,7 @@ def test_the_whitening_bias_rests_after_its_share_of_the_run() -> None:
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_folding_changes_no_answer(depth: int) -> None:
-    model = classifier(depth=depth).train()
+    model = classifier(depth=depth, skip_from=2).train()
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), np.uint8))
     for _ in range(3):
         model(images)

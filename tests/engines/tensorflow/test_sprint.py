@@ -29,15 +29,23 @@ def built(**changes: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("activation", "depth"), [("gelu", 2), ("silu", 1), ("relu", 3), ("hard-swish", 4), ("hard-swish", (2, 1, 3))]
+    "options",
+    [
+        {"activation": "gelu", "depth": 2},
+        {"activation": "silu", "depth": 1},
+        {"activation": "relu", "depth": 3},
+        {"activation": "hard-swish", "depth": 4},
+        {"activation": "hard-swish", "depth": (2, 1, 3), "skip_from": 2},
+    ],
+    ids=str,
 )
 @pytest.mark.parametrize("training", [False, True])
-def test_the_same_weights_give_pytorchs_logits(activation: str, depth: int | tuple[int, ...], training: bool) -> None:
+def test_the_same_weights_give_pytorchs_logits(options: dict[str, Any], training: bool) -> None:
     torch = pytest.importorskip("torch", reason="compares with PyTorch")
     from peregrine.engines.pytorch.models import sprint as theirs
 
-    ours = built(**{"model.activation": activation, "model.depth": depth})
-    module = theirs.build(theirs.Options(widths=(6, 12, 20), whitening=24, activation=activation, depth=depth), 32, 4)
+    ours = built(**{f"model.{name}": value for name, value in options.items()})
+    module = theirs.build(theirs.Options(widths=(6, 12, 20), whitening=24, **options), 32, 4)
     random = np.random.default_rng(1)
     with torch.no_grad():
         for layer in ours.layers:

@@ -26,7 +26,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from peregrine.engines.pytorch.models.base import Network
 from peregrine.engines.pytorch.smallmaps import Convolution3x3
-from peregrine.engines.sprint import PATCH, SKIP_FROM, Activation, Options
+from peregrine.engines.sprint import PATCH, Activation, Options
 from peregrine.engines.sprint import resolve as resolve
 from peregrine.engines.whitening import whitening_filters
 from peregrine.errors import RecipeError
@@ -65,7 +65,7 @@ class Sprint(Network):
         self.whitening = nn.Conv2d(3, options.whitening, PATCH)
         self.activation = activation()
         groups = zip(inside, options.widths, options.depths, strict=False)  # the last width is inside of nothing
-        self.groups = nn.Sequential(*(Group(*sizes, activation) for sizes in groups))
+        self.groups = nn.Sequential(*(Group(*sizes, options.skip_from, activation) for sizes in groups))
         self.head = nn.Linear(options.widths[-1], class_count, bias=False)
         self._whitening_bias_share = options.whitening_bias
         with torch.no_grad():
@@ -119,9 +119,9 @@ class Sprint(Network):
 class Group(nn.Module):
     """Float `(N, I, H, W)` to `(N, O, H/2, W/2)`; a map of one pixel is not pooled further."""
 
-    def __init__(self, inside: int, out: int, depth: int, activation: Callable[[], nn.Module]) -> None:
+    def __init__(self, inside: int, out: int, depth: int, skip_from: int, activation: Callable[[], nn.Module]) -> None:
         super().__init__()
-        self._depth = depth
+        self._depth, self._skips = depth, depth >= skip_from
         for number in range(1, depth + 1):
             self.add_module(f"conv{number}", _identity_convolution(inside if number == 1 else out, out))
             self.add_module(f"norm{number}", Norm(out))
@@ -135,7 +135,7 @@ class Group(nn.Module):
         x = first = self.activation(norm(x))
         for number, (convolution, norm) in enumerate(others, 2):
             x = norm(convolution(x))
-            if self._depth >= SKIP_FROM and number == self._depth:
+            if self._skips and number == self._depth:
                 x = x + first
             x = self.activation(x)
         return x

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from peregrine.dataset import Images
-from peregrine.engines.sprint import PATCH, SKIP_FROM, Activation, Options
+from peregrine.engines.sprint import PATCH, Activation, Options
 from peregrine.engines.sprint import resolve as resolve
 from peregrine.engines.tensorflow.library import keras
 from peregrine.engines.tensorflow.models.base import Phase
@@ -94,7 +94,7 @@ def build(options: Options, images: Any, class_count: int) -> Any:
         x = first = activation(f"activation_{number}a")(norm(f"norm_{number}a")(x))
         for place in "bcd"[: depth - 1]:
             x = norm(f"norm_{number}{place}")(convolution(width, f"convolution_{number}{place}")(x))
-            if depth >= SKIP_FROM and place == "abcd"[depth - 1]:
+            if depth >= options.skip_from and place == "abcd"[depth - 1]:
                 x = layers.Add(name=f"skip_{number}")([x, first])
             x = activation(f"activation_{number}{place}")(x)
     x = layers.GlobalMaxPooling2D(name="maximum")(x)
