@@ -83,7 +83,10 @@ def _block(options: Options, x: Any, width: int, stride: int, first: bool, name:
     activated = _activated(x, f"{name}_1")
     past = activated if first else x
     if stride != 1:
-        past = _convolution(options, past, width, 1, stride, f"{name}_shortcut")
+        # A 1×1 convolution with this stride sees every other pixel, too. But with fewer than 16 channels oneDNN 3.7, in
+        # TensorFlow 2.21, writes beyond its memory when it takes the gradient of its weights, and the process dies.
+        past = keras.layers.MaxPooling2D(1, stride, name=f"{name}_every_other_pixel")(past)
+        past = _convolution(options, past, width, 1, 1, f"{name}_shortcut")
     x = _convolution(options, activated, width, 3, stride, f"{name}_convolution_1")
     x = _activated(x, f"{name}_2")
     x = _convolution(options, x, width, 3, 1, f"{name}_convolution_2")
