@@ -12,6 +12,8 @@ from peregrine.errors import UsageError
 if TYPE_CHECKING:
     from peregrine.runtimes.base import Runtime
 
+PROVIDERS = {"tensorrt": "cuda"}  # of runtimes that know no other; the rest run on the CPU unless asked otherwise
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -66,6 +68,7 @@ def candidates(artifact: Artifact) -> Iterator[Candidate]:
             artifact=artifact.path,
             format=artifact.manifest.format,
             runtime=runtime,
+            provider=PROVIDERS.get(runtime, "cpu"),
             precision=artifact.manifest.precision,
             threads=host.threads(),
         )

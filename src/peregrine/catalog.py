@@ -75,12 +75,17 @@ CATALOG: dict[str, dict[str, Entry]] = {
     "edge": {
         "keras_to_onnx": Entry("peregrine.export.keras_to_onnx:convert", "tensorflow"),
         "torch_to_onnx": Entry("peregrine.export.torch_to_onnx:convert", "torch"),
+        # one path: the precision of a plan is that of the graph it is made from
+        "onnx_to_tensorrt": Entry("peregrine.export.onnx_to_tensorrt:convert", "tensorrt"),
+        "onnx_fp16_to_tensorrt_fp16": Entry("peregrine.export.onnx_to_tensorrt:convert", "tensorrt"),
+        "onnx_int8_symmetric_to_tensorrt_int8": Entry("peregrine.export.onnx_to_tensorrt:convert", "tensorrt"),
     },
     "runtime": {
         "fake": Entry("peregrine.runtimes.fake:FakeRuntime", summary="a test double with a fixed answer"),
         "keras": Entry("peregrine.runtimes.keras:KerasRuntime", "tensorflow", "Keras on TensorFlow"),
         "torch": Entry("peregrine.runtimes.torch:TorchRuntime", "torch", "PyTorch eager"),
         "onnxruntime": Entry("peregrine.runtimes.onnxruntime:OnnxRuntime", summary="ONNX Runtime"),
+        "tensorrt": Entry("peregrine.runtimes.tensorrt:TensorRtRuntime", "tensorrt", "TensorRT, or TensorRT-RTX"),
     },
     # what a worker process can be asked to do
     "task": {

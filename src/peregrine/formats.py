@@ -30,6 +30,17 @@ FORMATS = {
         Format("keras", "model.keras", "fp32", ("keras",), "Keras model, what the TensorFlow engine trains"),
         Format("torch", "model.safetensors", "fp32", ("torch",), "PyTorch weights, what the PyTorch engine trains"),
         Format("onnx", "model.onnx", "fp32", ("onnxruntime",), "ONNX, for ONNX Runtime and most other runtimes"),
+        Format("onnx-fp16", "model.onnx", "fp16", ("onnxruntime",), "ONNX in half precision, for GPUs"),
+        Format(
+            "onnx-int8-symmetric",
+            "model.onnx",
+            "int8",
+            ("onnxruntime",),
+            "ONNX in INT8 with symmetric QDQ, for TensorRT",
+        ),
+        Format("tensorrt", "model.plan", "fp32", ("tensorrt",), "TensorRT plan, for NVIDIA's GPUs"),
+        Format("tensorrt-fp16", "model.plan", "fp16", ("tensorrt",), "TensorRT plan in half precision"),
+        Format("tensorrt-int8", "model.plan", "int8", ("tensorrt",), "TensorRT plan in INT8"),
     )
 }
 

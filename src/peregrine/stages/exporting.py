@@ -33,8 +33,9 @@ class Export:
     """What became of one wanted format.
 
     Attributes:
-        status: `proved`; `inconclusive`; `failed`, because it could not be built or predicts something else; or
-            `skipped`, because this machine lacks what it needs.
+        status: `proved`; `inconclusive`; `failed`, because it could not be built or predicts something else;
+            `unproved`, because it was built on a machine that cannot run it, such as a TensorRT engine without a GPU;
+            or `skipped`, because this machine lacks what building it needs.
         reason: why, when it is not `proved`.
         parity: one row per Candidate, see `parity.Verdict`.
     """
@@ -62,6 +63,7 @@ def export(
     Raises:
         UsageError: an unknown format, or no way to it.
         MissingDependency: a library for a format named explicitly is not installed.
+        MissingDevice: a format named explicitly was built, and cannot be proved here.
         CheckFailed: a conversion named explicitly failed, or with `"all"` one to fp32.
         ParityFailed: a format named explicitly predicts something else, or with `"all"` an fp32 one does.
     """
@@ -125,15 +127,16 @@ def _convert(run: RunDirectory, ancestor: Artifact, format: str) -> Artifact:
 
 
 def _prove(run: RunDirectory, artifact: Artifact, images: Path, test: Dataset, expected: Probabilities) -> Export:
-    rows, reason = [], ""
+    rows, reason, crashed = [], "", False
     for candidate in candidates(artifact):
         try:
             rows.append(_prove_candidate(run, candidate, artifact, images, test, expected))
         except (MissingDependency, MissingDevice, CheckFailed) as error:
             logger.warning("%s not proved: %s", candidate.key, error)
-            reason = str(error)
+            reason, crashed = str(error), crashed or isinstance(error, CheckFailed)
     if not rows:
-        return Export(artifact.manifest.format, "failed", reason, artifact.path, [])
+        status = "failed" if crashed else "unproved"
+        return Export(artifact.manifest.format, status, reason, artifact.path, [])
     verdicts = [row["verdict"] for row in rows]
     status = next((verdict for verdict in ("failed", "inconclusive") if verdict in verdicts), "proved")
     reason = "; ".join(f"{row['candidate']}: {text}" for row in rows for text in row["reasons"])
@@ -179,7 +182,7 @@ def _record(run: RunDirectory, test: Dataset, outcomes: list[Export]) -> None:
     for outcome in outcomes:
         rows += outcome.parity
         if not outcome.parity:
-            skipped.append({"format": outcome.format, "reason": outcome.reason})
+            skipped.append({"format": outcome.format, "status": outcome.status, "reason": outcome.reason})
     files.write_json(path, {
         "schema": 1,
         "split": "test",
@@ -214,6 +217,8 @@ def _refuse_skipped(outcomes: Sequence[Export]) -> None:
     for outcome in outcomes:
         if outcome.status == "skipped":
             raise MissingDependency(outcome.reason)
+        if outcome.status == "unproved":
+            raise MissingDevice(f"{outcome.format} was built at {outcome.artifact}, but not proved: {outcome.reason}")
 
 
 @contextmanager
