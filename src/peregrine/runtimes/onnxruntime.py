@@ -4,6 +4,7 @@ from typing import Any
 
 import onnxruntime
 
+from peregrine import onnx_file
 from peregrine.artifact import Artifact, Probabilities
 from peregrine.candidate import Candidate
 from peregrine.dataset import Images
@@ -26,7 +27,7 @@ class OnnxRuntime(Runtime):
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         # Bytes, not a path: what was verified is what is parsed, and external data cannot be reached.
-        model = artifact.model_path.read_bytes()
+        model = onnx_file.read(artifact.model_path)
         self._session: Any = onnxruntime.InferenceSession(model, options, [provider])
         self._assert_provider()
 
