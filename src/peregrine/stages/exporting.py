@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from peregrine.candidate import Candidate, candidates
 from peregrine.dataset import Dataset, ImageArray, Splits
 from peregrine.errors import CheckFailed, MissingDependency, MissingDevice, ParityFailed, UsageError
 from peregrine.export.routes import reachable, route
+from peregrine.export.triton import is_served, write_model
 from peregrine.formats import find_format
 from peregrine.parity import LIMITS, Verdict, compare
 from peregrine.rundir import RunDirectory
@@ -38,6 +39,7 @@ class Export:
             or `skipped`, because this machine lacks what building it needs.
         reason: why, when it is not `proved`.
         parity: one row per Candidate, see `parity.Verdict`.
+        triton: its folder in a Triton model repository, if one was asked for and Triton can serve it.
     """
 
     format: str
@@ -45,10 +47,15 @@ class Export:
     reason: str
     artifact: Path | None
     parity: list[dict[str, Any]]
+    triton: Path | None = None
 
 
 def export(
-    target: str | Path | Artifact, formats: str | Sequence[str] = "all", *, data: str | Path | Splits | None = None
+    target: str | Path | Artifact,
+    formats: str | Sequence[str] = "all",
+    *,
+    data: str | Path | Splits | None = None,
+    triton: str | Path | None = None,
 ) -> list[Export]:
     """Convert along the shortest route, prove parity on the whole test split, write the Artifacts.
 
@@ -56,12 +63,13 @@ def export(
         target: a run, or an Artifact of one.
         formats: `"onnx"`, several of them, or `"all"` for what this machine can build.
         data: where the run's data is, when the run cannot tell, for example because it was trained on arrays.
+        triton: folder of a Triton model repository, into which what was proved is written too.
 
     Returns:
         One entry per format. With `"all"`, what cannot be built is `skipped` with its reason.
 
     Raises:
-        UsageError: an unknown format, or no way to it.
+        UsageError: an unknown format, no way to it, or with `triton` none that Triton serves.
         MissingDependency: a library for a format named explicitly is not installed.
         MissingDevice: a format named explicitly was built, and cannot be proved here.
         CheckFailed: a conversion named explicitly failed, or with `"all"` one to fp32.
@@ -78,9 +86,13 @@ def export(
     for format in wanted:
         find_format(format)
         route(ancestor.manifest.format, format)
+    if triton is not None and not any(is_served(find_format(format).file) for format in wanted):
+        raise UsageError(f"Triton serves ONNX, OpenVINO and TensorRT; got {', '.join(wanted)}; add a format to --to")
     test = found.splits(data).test
     with found.run.lock(), found.run.verb("export"):
         outcomes = export_and_prove(found, test, wanted)
+        if triton is not None:
+            outcomes = [_write_triton(found.run, outcome, Path(triton)) for outcome in outcomes]
     refuse_failed([outcome for outcome in outcomes if not everything or is_fp32(outcome)])
     if not everything:
         _refuse_skipped(outcomes)
@@ -160,6 +172,18 @@ def _prove_candidate(
     return row
 
 
+def _write_triton(run: RunDirectory, outcome: Export, repository: Path) -> Export:
+    """Put an export that Triton serves into its repository; what is not written says why in the log."""
+    if outcome.artifact is None or not is_served(find_format(outcome.format).file):
+        return outcome
+    try:
+        name = f"{run.path.absolute().name}-{outcome.format}"
+        return replace(outcome, triton=write_model(Artifact.open(outcome.artifact), repository, name))
+    except CheckFailed as error:
+        logger.warning("%s is not in %s: %s", outcome.format, repository, error)
+        return outcome
+
+
 def parity_row(candidate: Candidate, verdict: Verdict, provider: str) -> dict[str, Any]:
     """One row of parity.json."""
     who = {"candidate": candidate.key, "format": candidate.format, "runtime": candidate.runtime}
@@ -235,4 +259,7 @@ def images_file(images: ImageArray) -> Iterator[Path]:
 
 def to_dict(outcome: Export) -> dict[str, Any]:
     """An `Export` as plain values, for `--json`."""
-    return {**asdict(outcome), "artifact": str(outcome.artifact) if outcome.artifact else None}
+    paths = {
+        key: str(path) if path else None for key, path in (("artifact", outcome.artifact), ("triton", outcome.triton))
+    }
+    return {**asdict(outcome), **paths}
