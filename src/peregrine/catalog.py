@@ -91,6 +91,7 @@ CATALOG: dict[str, dict[str, Entry]] = {
     "task": {
         "convert": Entry("peregrine.export.base:convert_task"),
         "predict": Entry("peregrine.runtimes.base:predict_task"),
+        "explain": Entry("peregrine.divergence:explain_task"),
         "measure": Entry("peregrine.stages.measuring:measure_task"),
     },
     # what the verbs of the command line call

@@ -30,12 +30,16 @@ def command(
             help="Also write what was proved into a Triton model repository: ONNX, OpenVINO, TensorRT.",
         ),
     ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Name the first layer of an ONNX file that diverges, where a proof fails."),
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Convert a trained model, prove on the whole test split that it still predicts the same, write the artifact."""
     formats = "all" if to == "all" else [name.strip() for name in to.split(",") if name.strip()]
     with showing():
-        outcomes = catalog.load("stage", "export")(target, formats, data=data, triton=triton)
+        outcomes = catalog.load("stage", "export")(target, formats, data=data, triton=triton, explain=explain)
     print_exports(outcomes)
     if json:
         from peregrine.stages.exporting import to_dict

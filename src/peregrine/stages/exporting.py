@@ -21,6 +21,7 @@ from peregrine.export.triton import is_served, write_model
 from peregrine.formats import find_format
 from peregrine.parity import LIMITS, Verdict, compare
 from peregrine.rundir import RunDirectory
+from peregrine.stages import explaining
 from peregrine.stages.evaluating import ancestor_answers
 from peregrine.stages.target import Target
 
@@ -56,6 +57,7 @@ def export(
     *,
     data: str | Path | Splits | None = None,
     triton: str | Path | None = None,
+    explain: bool = False,
 ) -> list[Export]:
     """Convert along the shortest route, prove parity on the whole test split, write the Artifacts.
 
@@ -64,6 +66,7 @@ def export(
         formats: `"onnx"`, several of them, or `"all"` for what this machine can build.
         data: where the run's data is, when the run cannot tell, for example because it was trained on arrays.
         triton: folder of a Triton model repository, into which what was proved is written too.
+        explain: find the layer at which an ONNX file that fails its proof parts from the trained model.
 
     Returns:
         One entry per format. With `"all"`, what cannot be built is `skipped` with its reason.
@@ -90,7 +93,7 @@ def export(
         raise UsageError(f"Triton serves ONNX, OpenVINO and TensorRT; got {', '.join(wanted)}; add a format to --to")
     test = found.splits(data).test
     with found.run.lock(), found.run.verb("export"):
-        outcomes = export_and_prove(found, test, wanted)
+        outcomes = export_and_prove(found, test, wanted, explain)
         if triton is not None:
             outcomes = [_write_triton(found.run, outcome, Path(triton)) for outcome in outcomes]
     refuse_failed([outcome for outcome in outcomes if not everything or is_fp32(outcome)])
@@ -99,7 +102,7 @@ def export(
     return outcomes
 
 
-def export_and_prove(target: Target, test: Dataset, formats: Sequence[str]) -> list[Export]:
+def export_and_prove(target: Target, test: Dataset, formats: Sequence[str], explain: bool = False) -> list[Export]:
     """`export` with the data at hand and the run locked; a format that fails costs itself only."""
     run = target.run
     assert run is not None
@@ -116,7 +119,7 @@ def export_and_prove(target: Target, test: Dataset, formats: Sequence[str]) -> l
             except CheckFailed as error:
                 outcomes.append(Export(format, "failed", str(error), None, []))
                 continue
-            outcomes.append(_prove(run, artifact, images, test, expected))
+            outcomes.append(_prove(run, artifact, images, test, expected, explain))
     _record(run, test, outcomes)
     return outcomes
 
@@ -138,11 +141,13 @@ def _convert(run: RunDirectory, ancestor: Artifact, format: str) -> Artifact:
     return here
 
 
-def _prove(run: RunDirectory, artifact: Artifact, images: Path, test: Dataset, expected: Probabilities) -> Export:
+def _prove(
+    run: RunDirectory, artifact: Artifact, images: Path, test: Dataset, expected: Probabilities, explain: bool
+) -> Export:
     rows, reason, crashed = [], "", False
     for candidate in candidates(artifact):
         try:
-            rows.append(_prove_candidate(run, candidate, artifact, images, test, expected))
+            rows.append(_prove_candidate(run, candidate, artifact, images, test, expected, explain))
         except (MissingDependency, MissingDevice, CheckFailed) as error:
             logger.warning("%s not proved: %s", candidate.key, error)
             reason, crashed = str(error), crashed or isinstance(error, CheckFailed)
@@ -156,7 +161,13 @@ def _prove(run: RunDirectory, artifact: Artifact, images: Path, test: Dataset, e
 
 
 def _prove_candidate(
-    run: RunDirectory, candidate: Candidate, artifact: Artifact, images: Path, test: Dataset, expected: Probabilities
+    run: RunDirectory,
+    candidate: Candidate,
+    artifact: Artifact,
+    images: Path,
+    test: Dataset,
+    expected: Probabilities,
+    explain: bool,
 ) -> dict[str, Any]:
     output = images.with_name("answers.npz")
     arguments = {"candidate": candidate.to_dict(), "images": str(images), "output": str(output)}
@@ -165,6 +176,10 @@ def _prove_candidate(
     with np.load(output, allow_pickle=False) as answers:
         probabilities, golden = answers["probabilities"], answers["golden"]
     verdict = compare(expected, probabilities, test.labels, LIMITS[candidate.precision])
+    if explain and not verdict.passed:
+        worst = np.sort(np.argsort(-np.abs(probabilities - expected).max(axis=1))[: explaining.IMAGES])
+        told = explaining.explain(run, candidate, artifact, test.images[worst], images.parent)
+        verdict = replace(verdict, reasons=(*verdict.reasons, told))
     row = parity_row(candidate, verdict, ran["provider"])
     evidence = {**artifact.evidence().get("parity", {}), candidate.key: {**row, "fingerprint": test.fingerprint}}
     artifact.learn("parity", evidence, {candidate.key: golden} if verdict.passed else None)
