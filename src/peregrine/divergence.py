@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from peregrine import onnx_file
 from peregrine.candidate import Candidate
+from peregrine.libraries import onnx_file
 
 Values = npt.NDArray[np.float32]
 

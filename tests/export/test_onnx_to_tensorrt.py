@@ -18,7 +18,7 @@ from peregrine.export.base import convert_task
 from peregrine.export.onnx_to_tensorrt import CAPABILITIES
 from peregrine.export.tensorrt_inspection import assert_inspected
 from peregrine.export.tensorrt_layers import Layer, assert_precision
-from peregrine.tensorrt import find_gpu, name, need_gpu, trt
+from peregrine.libraries.tensorrt import find_gpu, name, need_gpu, trt
 
 pytestmark = [
     pytest.mark.tensorrt,

@@ -19,8 +19,8 @@ from peregrine.artifact import ANCESTOR, Artifact, Golden
 from peregrine.candidate import default_candidate
 from peregrine.errors import CheckFailed, MissingDependency, MissingDevice
 from peregrine.export.base import convert_task
+from peregrine.libraries.tensorrt import Gpu, find_gpu, name, trt
 from peregrine.runtimes.base import Runtime
-from peregrine.tensorrt import Gpu, find_gpu, name, trt
 
 pytestmark = pytest.mark.tensorrt
 gpu = pytest.mark.gpu
@@ -85,7 +85,7 @@ def test_a_plan_is_bound_to_device_and_version(
 ) -> None:
     """The device is made up; what is refused comes before anything touches it."""
     module = catalog.load("runtime", "tensorrt").__module__
-    monkeypatch.setattr("peregrine.tensorrt.find_gpu", lambda: Gpu("Some GPU", capability))
+    monkeypatch.setattr("peregrine.libraries.tensorrt.find_gpu", lambda: Gpu("Some GPU", capability))
     monkeypatch.setattr(f"{module}.torch.cuda.is_available", lambda: cuda)
     candidate = default_candidate(plan(tmp_path / "plan", {**BOUND, **notes}))
     with pytest.raises(error, match=message):

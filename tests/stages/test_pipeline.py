@@ -153,6 +153,33 @@ def test_export_again_and_unknown_format(work: Path) -> None:
     call("export", "digits", "--to", "keras", cwd=work, status=2)
 
 
+def test_export_to_a_triton_repository(work: Path, run: RunDirectory) -> None:
+    stdout = call("export", "digits", "--to", "onnx", "--triton", "models", "--json", cwd=work)
+    assert "Triton serves onnx from models/digits-onnx" in stdout
+    assert last_line(stdout)["exports"][0]["triton"] == "models/digits-onnx"
+    served = work / "models" / "digits-onnx"
+    assert (served / "1" / "model.onnx").read_bytes() == (run.artifact_path("onnx") / "model.onnx").read_bytes()
+    assert (served / "labels.txt").read_text().split() == [str(digit) for digit in range(10)]
+
+
+def test_an_engine_that_cannot_be_proved_here_is_built_and_says_so(copy: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="the extra tensorrt is not installed")
+    from peregrine.libraries.tensorrt import find_gpu
+
+    if find_gpu() is not None:
+        pytest.skip("this machine has a GPU")
+    ended = invoke("export", copy, "--to", "tensorrt", cwd=copy.parent)
+    assert ended.returncode == 3
+    last = ended.stderr.splitlines()[-1]
+    assert f"tensorrt was built at {copy / 'artifacts' / 'tensorrt'}, but not proved: tensorrt@tensorrt" in last
+    assert "runs on an NVIDIA GPU; its driver (libcuda) finds none here" in last
+    assert Artifact.open(copy / "artifacts" / "tensorrt").evidence() == {}
+    (entry,) = json.loads((copy / "results" / "parity.json").read_text())["skipped"]
+    assert (entry["format"], entry["status"]) == ("tensorrt", "unproved")
+    call("report", copy, cwd=copy.parent)
+    assert "tensorrt was built, but not proved here: " in (copy / "report.html").read_text("utf-8")
+
+
 def test_predict_files_as_table_csv_and_json(work: Path) -> None:
     folder = work / "scans"
     folder.mkdir()

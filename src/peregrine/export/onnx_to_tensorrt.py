@@ -10,14 +10,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from peregrine import files, onnx_file
+from peregrine import files
 from peregrine.artifact import Artifact
 from peregrine.data.places import cache_folder
 from peregrine.errors import CheckFailed, MissingDevice
 from peregrine.export.tensorrt_inspection import assert_inspected
 from peregrine.export.tensorrt_layers import assert_precision, layers_of
 from peregrine.formats import FORMATS
-from peregrine.tensorrt import Gpu, Log, find_gpu, name, trt
+from peregrine.libraries import onnx_file
+from peregrine.libraries.tensorrt import Gpu, Log, find_gpu, name, trt
 
 SMALLEST, USUAL, LARGEST = 1, 250, 250  # images; a Runtime never gives more at once
 WORKSPACE_BYTES = 2 << 30

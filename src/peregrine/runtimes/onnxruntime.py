@@ -7,11 +7,11 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 
-from peregrine import onnx_file
 from peregrine.artifact import Artifact, Probabilities
 from peregrine.candidate import Candidate
 from peregrine.dataset import Images
 from peregrine.errors import MissingDevice
+from peregrine.libraries import onnx_file
 from peregrine.runtimes.base import Runtime
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}

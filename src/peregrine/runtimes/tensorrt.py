@@ -9,8 +9,8 @@ from peregrine.artifact import Artifact, Probabilities
 from peregrine.candidate import Candidate
 from peregrine.dataset import Images
 from peregrine.errors import CheckFailed, MissingDependency, MissingDevice
+from peregrine.libraries.tensorrt import Log, name, need_gpu, trt
 from peregrine.runtimes.base import Runtime
-from peregrine.tensorrt import Log, name, need_gpu, trt
 
 
 class TensorRtRuntime(Runtime):

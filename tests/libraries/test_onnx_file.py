@@ -10,10 +10,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 import onnx_making
 import tiny
-from peregrine import onnx_file
 from peregrine.artifact import ANCESTOR, Artifact, Golden
 from peregrine.candidate import default_candidate
 from peregrine.errors import CheckFailed, DamagedFile
+from peregrine.libraries import onnx_file
 
 
 def outside(name: str = "stolen", location: str = "../../secret.bin") -> Any:

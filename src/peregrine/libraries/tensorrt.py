@@ -1,7 +1,7 @@
 """TensorRT as it is installed: NVIDIA's package `tensorrt`, else `tensorrt_rtx`, which has the same interface.
 
-Everything of ours takes it from here: `from peregrine.tensorrt import trt`. Where both are installed, `tensorrt` is
-taken on a machine with a GPU; without one it can do nothing, and TensorRT-RTX still builds.
+Everything of ours takes it from here: `from peregrine.libraries.tensorrt import trt`. Where both are installed,
+`tensorrt` is taken on a machine with a GPU; without one it can do nothing, and TensorRT-RTX still builds.
 """
 
 import ctypes
