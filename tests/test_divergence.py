@@ -96,9 +96,7 @@ def test_an_operation_that_is_another_is_named(tmp_path: Path) -> None:
     assert told(tmp_path, model, "onnx")["first"]["name"] == "add"
 
 
-@pytest.mark.filterwarnings("ignore:the float32 number:UserWarning")
 def test_rounding_is_no_divergence(tmp_path: Path) -> None:
-    pytest.importorskip("onnxconverter_common", reason="makes the half file of this test")
     assert told(tmp_path / "half", onnx_making.half(onnx_making.network()), "onnx-fp16")["first"] is None
     model = onnx_making.quantised(onnx_making.network(), tmp_path / "quantising")
     assert told(tmp_path / "int8", model, "onnx-int8-symmetric")["first"] is None

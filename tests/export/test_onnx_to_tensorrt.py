@@ -20,10 +20,7 @@ from peregrine.export.tensorrt_inspection import assert_inspected
 from peregrine.export.tensorrt_layers import Layer, assert_precision
 from peregrine.libraries.tensorrt import find_gpu, name, need_gpu, trt
 
-pytestmark = [
-    pytest.mark.tensorrt,
-    pytest.mark.filterwarnings("ignore:the float32 number:UserWarning"),  # onnxconverter_common, of tiny weights
-]
+pytestmark = pytest.mark.tensorrt
 TARGETS = {"onnx": "tensorrt", "onnx-fp16": "tensorrt-fp16", "onnx-int8-symmetric": "tensorrt-int8"}
 
 
@@ -37,7 +34,6 @@ def built(source: Artifact) -> Artifact:
 def source_of(format: str, folder: Path) -> Artifact:
     model = onnx_making.network()
     if format == "onnx-fp16":
-        pytest.importorskip("onnxconverter_common", reason="makes the half file of this test")
         model = onnx_making.half(model)
     elif format == "onnx-int8-symmetric":
         model = onnx_making.quantised(model, folder / "quantising")
@@ -68,7 +64,6 @@ def test_each_precision_has_its_route(source: str, target: str) -> None:
 
 
 def test_half_precision_halves_the_plan(tmp_path: Path) -> None:
-    pytest.importorskip("onnxconverter_common", reason="makes the half file of this test")
     width = 128
     half = onnx_making.half(onnx_making.network(width=width))
     small = built(onnx_making.write(tmp_path / "half" / "onnx-fp16", half, "onnx-fp16"))
@@ -97,7 +92,6 @@ def test_a_float_file_makes_no_half_engine(tmp_path: Path) -> None:
 
 
 def test_one_layer_left_in_float_is_named(tmp_path: Path) -> None:
-    pytest.importorskip("onnxconverter_common", reason="makes the half file of this test")
     model = onnx_making.half(onnx_making.network(), keep=("conv2",))
     with pytest.raises(CheckFailed, match=r"make others: .*conv2 \(float\).*; convert") as caught:
         built(onnx_making.write(tmp_path / "onnx-fp16", model, "onnx-fp16"))
@@ -105,7 +99,6 @@ def test_one_layer_left_in_float_is_named(tmp_path: Path) -> None:
 
 
 def test_a_half_file_makes_no_float_engine(tmp_path: Path) -> None:
-    pytest.importorskip("onnxconverter_common", reason="makes the half file of this test")
     model = onnx_making.half(onnx_making.network())
     with pytest.raises(CheckFailed, match=r"^an fp32 engine has fp32 layers alone; .*\(half\)"):
         built(onnx_making.write(tmp_path / "onnx", model))

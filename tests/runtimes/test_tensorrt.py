@@ -40,7 +40,6 @@ def of_precision(precision: str, folder: Path) -> tuple[Artifact, Artifact]:
     model = onnx_making.network()
     reference = onnx_making.write(folder / "reference", model)
     if precision == "fp16":
-        pytest.importorskip("onnxconverter_common", reason="makes the half file of this test")
         model = onnx_making.half(model)
     elif precision == "int8":
         model = onnx_making.quantised(model, folder / "quantising")
