@@ -21,6 +21,7 @@ from peregrine.stages.explaining import explain
 from workshop import ANCESTORS, Workshop, engine_marks
 
 EVERY_ENGINE = [pytest.param(format, marks=engine_marks(engine)) for format, engine in ANCESTORS.items()]
+AGREEING = {"torch": 0.9, "keras": 0.5}  # share of a sound file's layers; the others are steps that were folded
 ONE_ENGINE = [pytest.param("torch", marks=engine_marks("pytorch"))]
 
 
@@ -77,12 +78,12 @@ def test_every_broken_node_is_named(ancestor: Artifact, sound: Artifact, tmp_pat
 
 
 @pytest.mark.parametrize("format", EVERY_ENGINE)
-def test_a_sound_file_has_no_such_layer(ancestor: Artifact, sound: Artifact, tmp_path: Path) -> None:
+def test_a_sound_file_has_no_such_layer(ancestor: Artifact, sound: Artifact, tmp_path: Path, format: str) -> None:
     found = explained(sound, ancestor, tmp_path)
     assert found["first"] is None
     assert found["limit"] == 0.001
     agreeing = [layer for layer in found["layers"] if layer["difference"] < 0.001]
-    assert len(agreeing) > 0.5 * len(found["layers"])  # the others are steps that the framework does at once
+    assert len(agreeing) >= AGREEING[format] * len(found["layers"])
 
 
 @pytest.mark.parametrize("format", ONE_ENGINE)

@@ -90,10 +90,11 @@ class OperationRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = func(*args, **(kwargs or {}))
-        if isinstance(given, torch.Tensor) and given.is_floating_point():
+        result = given[0] if isinstance(given, tuple) else given  # a norm gives its statistics too
+        if isinstance(result, torch.Tensor) and result.is_floating_point():
             where = self._inside[-1] if self._inside else ""
             name = f"{where}/{func.overloadpacket.__name__}"
             times = sum(known.partition("#")[0] == name for known in self.values)
             # a copy, for what comes next may happen in place
-            self.values[f"{name}#{times}"] = given.detach().float().cpu().numpy().copy()
+            self.values[f"{name}#{times}"] = result.detach().float().cpu().numpy().copy()
         return given
