@@ -75,12 +75,15 @@ CATALOG: dict[str, dict[str, Entry]] = {
     "edge": {
         "keras_to_onnx": Entry("peregrine.export.keras_to_onnx:convert", "tensorflow"),
         "torch_to_onnx": Entry("peregrine.export.torch_to_onnx:convert", "torch"),
+        "onnx_to_openvino": Entry("peregrine.export.onnx_to_openvino:convert", "openvino"),
+        "onnx_to_openvino_int8": Entry("peregrine.export.onnx_to_openvino_int8:convert", "openvino"),
     },
     "runtime": {
         "fake": Entry("peregrine.runtimes.fake:FakeRuntime", summary="a test double with a fixed answer"),
         "keras": Entry("peregrine.runtimes.keras:KerasRuntime", "tensorflow", "Keras on TensorFlow"),
         "torch": Entry("peregrine.runtimes.torch:TorchRuntime", "torch", "PyTorch eager"),
         "onnxruntime": Entry("peregrine.runtimes.onnxruntime:OnnxRuntime", summary="ONNX Runtime"),
+        "openvino": Entry("peregrine.runtimes.openvino:OpenVinoRuntime", "openvino", "OpenVINO on the CPU"),
     },
     # what a worker process can be asked to do
     "task": {
