@@ -75,6 +75,9 @@ CATALOG: dict[str, dict[str, Entry]] = {
     "edge": {
         "keras_to_onnx": Entry("peregrine.export.keras_to_onnx:convert", "tensorflow"),
         "torch_to_onnx": Entry("peregrine.export.torch_to_onnx:convert", "torch"),
+        "onnx_to_onnx_fp16": Entry("peregrine.export.onnx_to_onnx_fp16:convert"),
+        "onnx_to_onnx_int8": Entry("peregrine.export.onnx_to_onnx_int8:convert"),
+        "onnx_to_onnx_int8_symmetric": Entry("peregrine.export.onnx_to_onnx_int8_symmetric:convert"),
         "onnx_to_openvino": Entry("peregrine.export.onnx_to_openvino:convert", "openvino"),
         "onnx_to_openvino_int8": Entry("peregrine.export.onnx_to_openvino_int8:convert", "openvino"),
     },

@@ -30,7 +30,9 @@ FORMATS = {
         Format("keras", "model.keras", "fp32", ("keras",), "Keras model, what the TensorFlow engine trains"),
         Format("torch", "model.safetensors", "fp32", ("torch",), "PyTorch weights, what the PyTorch engine trains"),
         Format("onnx", "model.onnx", "fp32", ("onnxruntime", "openvino"), "ONNX, for ONNX Runtime and most others"),
+        Format("onnx-fp16", "model.onnx", "fp16", ("onnxruntime",), "ONNX in half precision, for GPUs"),
         Format("onnx-int8", "model.onnx", "int8", ("onnxruntime", "openvino"), "ONNX in INT8, for CPUs (U8S8)"),
+        Format("onnx-int8-symmetric", "model.onnx", "int8", ("onnxruntime",), "ONNX in INT8, for TensorRT (S8S8)"),
         Format("openvino", "model.xml", "fp32", ("openvino",), "OpenVINO, for Intel's and AMD's CPUs"),
         Format("openvino-int8", "model.xml", "int8", ("openvino",), "OpenVINO in INT8"),
     )

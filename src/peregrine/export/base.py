@@ -3,8 +3,9 @@
     def convert(source: Artifact, folder: Path) -> dict[str, Any]:
         \"\"\"Write the model into `folder` under its format's fixed name; return notes for the manifest.\"\"\"
 
-A conversion to INT8 takes a third argument, the `Samples` that it calibrates with and chooses its settings by. An edge's file is named by the edge, `keras_to_onnx.py`, and so is its key in the catalogue; `routes` finds the
-shortest way from what there is to what is wanted. Each edge runs in a worker process of its own.
+A conversion to INT8 takes a third argument, the `Samples` that it calibrates with and chooses its settings by. An
+edge's file is named by the edge, `keras_to_onnx.py`, and so is its key in the catalogue; `routes` finds the shortest
+way from what there is to what is wanted. Each edge runs in a worker process of its own.
 """
 
 from collections.abc import Callable
@@ -30,10 +31,12 @@ def convert_task(edge: str, source: str, target: str, format: str, samples: str 
     """
     parent = Artifact.open(source)
     convert: Edge = catalog.load("edge", edge)
-    more = (Samples.load(samples),) if samples else ()
+    images = Samples.load(samples) if samples else None
     notes: dict[str, Any] = {}
     with Artifact.write(
         Path(target), format=format, like=parent.inherited(), golden=parent.golden(), notes=notes
     ) as folder:
-        notes.update(convert(parent, folder, *more))
+        notes.update(convert(parent, folder, images) if images else convert(parent, folder))
+        if images:
+            notes.update(images.record)
     return {"path": target}

@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import openvino as ov
-
 from peregrine.artifact import Artifact
 from peregrine.formats import FORMATS
+from peregrine.libraries import openvino
 
 
 def convert(source: Artifact, folder: Path) -> dict[str, Any]:
@@ -15,6 +14,6 @@ def convert(source: Artifact, folder: Path) -> dict[str, Any]:
     Returns:
         Notes for the manifest: what produced the file.
     """
-    model = ov.Core().read_model(source.model_path.read_bytes())
-    ov.save_model(model, folder / FORMATS["openvino"].file, compress_to_fp16=False)
-    return {"producer": f"openvino {ov.get_version()}"}
+    model = openvino.read(source.model_path)
+    openvino.ov.save_model(model, folder / FORMATS["openvino"].file, compress_to_fp16=False)
+    return {"producer": f"openvino {openvino.ov.get_version()}"}

@@ -17,6 +17,7 @@ from peregrine.candidate import Candidate, candidates
 from peregrine.dataset import Dataset, ImageArray, Splits
 from peregrine.errors import CheckFailed, MissingDependency, MissingDevice, ParityFailed, UsageError
 from peregrine.export.routes import reachable, route
+from peregrine.export.samples import draw
 from peregrine.formats import find_format
 from peregrine.parity import LIMITS, Verdict, compare
 from peregrine.rundir import RunDirectory
@@ -76,26 +77,29 @@ def export(
     for format in wanted:
         find_format(format)
         route(ancestor.manifest.format, format)
-    test = found.splits(data).test
+    splits = found.splits(data)
     with found.run.lock(), found.run.verb("export"):
-        outcomes = export_and_prove(found, test, wanted)
+        outcomes = export_and_prove(found, splits, wanted)
     refuse_failed([outcome for outcome in outcomes if not everything or is_fp32(outcome)])
     if not everything:
         _refuse_skipped(outcomes)
     return outcomes
 
 
-def export_and_prove(target: Target, test: Dataset, formats: Sequence[str]) -> list[Export]:
+def export_and_prove(target: Target, splits: Splits, formats: Sequence[str]) -> list[Export]:
     """`export` with the data at hand and the run locked; a format that fails costs itself only."""
-    run = target.run
+    run, test = target.run, splits.test
     assert run is not None
     ancestor = run.ancestor()
     expected = ancestor_answers(target, test)
     outcomes = []
     with images_file(test.images) as images:
+        samples = images.with_name("samples.npz")
+        if any(step.calibrates for format in formats for step in route(ancestor.manifest.format, format)):
+            _draw_samples(target, splits, samples)
         for format in formats:
             try:
-                artifact = _convert(run, ancestor, format)
+                artifact = _convert(run, ancestor, format, samples)
             except (MissingDependency, MissingDevice) as error:
                 outcomes.append(Export(format, "skipped", str(error), None, []))
                 continue
@@ -107,7 +111,18 @@ def export_and_prove(target: Target, test: Dataset, formats: Sequence[str]) -> l
     return outcomes
 
 
-def _convert(run: RunDirectory, ancestor: Artifact, format: str) -> Artifact:
+def _draw_samples(target: Target, splits: Splits, path: Path) -> None:
+    """Write what conversions to INT8 look at; never test images, even where the recipe validates on them."""
+    chooses = target.artifact.manifest.recipe["validation"] not in ("none", "test")
+    validation = splits.validation if chooses else None
+    limits = LIMITS["int8"]
+    samples = draw(
+        splits.train, validation, lambda part: ancestor_answers(target, part), limits.agreement, limits.drop_points
+    )
+    samples.save(path)
+
+
+def _convert(run: RunDirectory, ancestor: Artifact, format: str, samples: Path) -> Artifact:
     """Walk the route, reusing what an earlier export of the same ancestor left."""
     here = ancestor
     for step in route(ancestor.manifest.format, format):
@@ -118,6 +133,8 @@ def _convert(run: RunDirectory, ancestor: Artifact, format: str) -> Artifact:
                 here = existing
                 continue
         arguments = {"edge": step.edge, "source": str(here.path), "target": str(path), "format": step.target}
+        if step.calibrates:
+            arguments["samples"] = str(samples)
         with progress.bar(f"convert {step.source} to {step.target}", total=None):
             worker.call(f"export-{step.edge}", run.logs, "convert", arguments, CONVERT_TIMEOUT_S)
         here = Artifact.open(path)
