@@ -13,7 +13,7 @@ import numpy as np
 
 from peregrine import files, metrics, progress, worker
 from peregrine.artifact import Artifact, Probabilities
-from peregrine.candidate import Candidate, candidates
+from peregrine.candidate import Candidate, candidates, default_candidate
 from peregrine.dataset import Dataset, ImageArray, Splits
 from peregrine.errors import CheckFailed, MissingDependency, MissingDevice, ParityFailed, UsageError
 from peregrine.export.routes import reachable, route
@@ -108,6 +108,7 @@ def export_and_prove(target: Target, splits: Splits, formats: Sequence[str]) -> 
                 continue
             outcomes.append(_prove(run, artifact, images, test, expected))
     _record(run, test, outcomes)
+    _warn_of_slow(run, outcomes)
     return outcomes
 
 
@@ -142,18 +143,23 @@ def _convert(run: RunDirectory, ancestor: Artifact, format: str, samples: Path) 
 
 
 def _prove(run: RunDirectory, artifact: Artifact, images: Path, test: Dataset, expected: Probabilities) -> Export:
+    """Every Candidate has its verdict; the format's is that of those which run in the precision of its file."""
     rows, reason = [], ""
     for candidate in candidates(artifact):
         try:
             rows.append(_prove_candidate(run, candidate, artifact, images, test, expected))
-        except (MissingDependency, MissingDevice, CheckFailed) as error:
+        except (MissingDependency, MissingDevice) as error:
+            logger.info("%s not proved: %s", candidate.key, error)
+            reason = reason or str(error)
+        except CheckFailed as error:
             logger.warning("%s not proved: %s", candidate.key, error)
             reason = str(error)
     if not rows:
         return Export(artifact.manifest.format, "failed", reason, artifact.path, [])
-    verdicts = [row["verdict"] for row in rows]
+    judged = [row for row in rows if row["precision"] == artifact.manifest.precision]
+    verdicts = [row["verdict"] for row in judged]
     status = next((verdict for verdict in ("failed", "inconclusive") if verdict in verdicts), "proved")
-    reason = "; ".join(f"{row['candidate']}: {text}" for row in rows for text in row["reasons"])
+    reason = "; ".join(f"{row['candidate']}: {text}" for row in judged for text in row["reasons"])
     return Export(artifact.manifest.format, status, reason, artifact.path, rows)
 
 
@@ -167,10 +173,11 @@ def _prove_candidate(
     with np.load(output, allow_pickle=False) as answers:
         probabilities, golden = answers["probabilities"], answers["golden"]
     verdict = compare(expected, probabilities, test.labels, LIMITS[candidate.precision])
-    row = parity_row(candidate, verdict, ran["provider"])
+    row = {**parity_row(candidate, verdict, ran["provider"]), "predict_seconds": ran["seconds"]}
     evidence = {**artifact.evidence().get("parity", {}), candidate.key: {**row, "fingerprint": test.fingerprint}}
     artifact.learn("parity", evidence, {candidate.key: golden} if verdict.passed else None)
-    artifact.learn(f"evaluation:test:{test.fingerprint[:12]}", _accuracy(probabilities, test, candidate))
+    if candidate == default_candidate(artifact):
+        artifact.learn(f"evaluation:test:{test.fingerprint[:12]}", _accuracy(probabilities, test, candidate))
     return row
 
 
@@ -206,6 +213,24 @@ def _record(run: RunDirectory, test: Dataset, outcomes: list[Export]) -> None:
         "rows": rows,
         "skipped": skipped,
     })  # fmt: skip
+
+
+def _warn_of_slow(run: RunDirectory, outcomes: Sequence[Export]) -> None:
+    """Say where lower precision does not pay here, by what the proofs took: a rough measure, for a first look."""
+    rows = {row["candidate"]: row for row in files.read_json(run.results / "parity.json")["rows"]}
+    ancestor = run.ancestor().manifest.format
+    for outcome in outcomes:
+        parent = route(ancestor, outcome.format)[-1].source if outcome.parity else ""
+        for row in outcome.parity:
+            rival = rows.get(f"{parent}@{row['runtime']}")
+            if rival is None or "predict_seconds" not in rival or row["precision"] in ("fp32", rival["precision"]):
+                continue
+            if row["predict_seconds"] > rival["predict_seconds"]:
+                logger.warning(
+                    "%s is slower here than %s: %.1f s and %.1f s for %s images; `peregrine benchmark` measures it well",
+                    row["candidate"], rival["candidate"], row["predict_seconds"], rival["predict_seconds"],
+                    f"{row['images']:,}",
+                )  # fmt: skip
 
 
 def refuse_failed(outcomes: Sequence[Export]) -> None:
