@@ -88,7 +88,7 @@ def _halve(graph: Any, nodes: list[Any]) -> None:
 def _half(tensor: Any, name: str) -> Any:
     values = numpy_helper.to_array(tensor)
     largest = float(np.abs(values).max(initial=0.0))
-    if largest > np.finfo(np.float16).max:
+    if largest > float(np.finfo(np.float16).max):
         raise CheckFailed(f"half precision holds numbers up to 65504; {tensor.name} has {largest:g}; use fp32 or int8")
     return numpy_helper.from_array(values.astype(np.float16), name)
 

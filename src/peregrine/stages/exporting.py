@@ -227,7 +227,7 @@ def _warn_of_slow(run: RunDirectory, outcomes: Sequence[Export]) -> None:
                 continue
             if row["predict_seconds"] > rival["predict_seconds"]:
                 logger.warning(
-                    "%s is slower here than %s: %.1f s and %.1f s for %s images; `peregrine benchmark` measures it well",
+                    "%s is slower here than %s: %.1f s and %.1f s for %s images; see `peregrine benchmark`",
                     row["candidate"], rival["candidate"], row["predict_seconds"], rival["predict_seconds"],
                     f"{row['images']:,}",
                 )  # fmt: skip
