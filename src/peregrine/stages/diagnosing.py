@@ -12,6 +12,7 @@ from peregrine.formats import FORMATS
 EXTRAS = {
     "tensorflow": ("tensorflow", "keras", "tf2onnx", "tensorboard"),
     "torch": ("torch", "onnxscript", "safetensors", "tensorboard"),
+    "openvino": ("openvino", "nncf"),
     "tensorrt": ("tensorrt|tensorrt_rtx", "torch"),  # either
 }
 

@@ -13,10 +13,11 @@ import numpy as np
 
 from peregrine import files, metrics, progress, worker
 from peregrine.artifact import Artifact, Probabilities
-from peregrine.candidate import Candidate, candidates
+from peregrine.candidate import Candidate, candidates, default_candidate
 from peregrine.dataset import Dataset, ImageArray, Splits
 from peregrine.errors import CheckFailed, MissingDependency, MissingDevice, ParityFailed, UsageError
 from peregrine.export.routes import reachable, route
+from peregrine.export.samples import draw
 from peregrine.export.triton import is_served, write_model
 from peregrine.formats import find_format
 from peregrine.parity import LIMITS, Verdict, compare
@@ -28,6 +29,7 @@ from peregrine.stages.target import Target
 logger = logging.getLogger("peregrine")
 CONVERT_TIMEOUT_S = 900
 PREDICT_TIMEOUT_S = 1800
+SLOWER_S, SLOWER_SHARE = 0.5, 0.1  # what is less is chance: each proof is timed once
 
 
 @dataclass(frozen=True)
@@ -91,9 +93,9 @@ def export(
         route(ancestor.manifest.format, format)
     if triton is not None and not any(is_served(find_format(format).file) for format in wanted):
         raise UsageError(f"Triton serves ONNX, OpenVINO and TensorRT; got {', '.join(wanted)}; add a format to --to")
-    test = found.splits(data).test
+    splits = found.splits(data)
     with found.run.lock(), found.run.verb("export"):
-        outcomes = export_and_prove(found, test, wanted, explain)
+        outcomes = export_and_prove(found, splits, wanted, explain)
         if triton is not None:
             outcomes = [_write_triton(found.run, outcome, Path(triton)) for outcome in outcomes]
     refuse_failed([outcome for outcome in outcomes if not everything or is_fp32(outcome)])
@@ -102,17 +104,20 @@ def export(
     return outcomes
 
 
-def export_and_prove(target: Target, test: Dataset, formats: Sequence[str], explain: bool = False) -> list[Export]:
+def export_and_prove(target: Target, splits: Splits, formats: Sequence[str], explain: bool = False) -> list[Export]:
     """`export` with the data at hand and the run locked; a format that fails costs itself only."""
-    run = target.run
+    run, test = target.run, splits.test
     assert run is not None
     ancestor = run.ancestor()
     expected = ancestor_answers(target, test)
     outcomes = []
     with images_file(test.images) as images:
+        samples = images.with_name("samples.npz")
+        if any(step.calibrates for format in formats for step in route(ancestor.manifest.format, format)):
+            _draw_samples(target, splits, samples)
         for format in formats:
             try:
-                artifact = _convert(run, ancestor, format)
+                artifact = _convert(run, ancestor, format, samples)
             except (MissingDependency, MissingDevice) as error:
                 outcomes.append(Export(format, "skipped", str(error), None, []))
                 continue
@@ -120,11 +125,24 @@ def export_and_prove(target: Target, test: Dataset, formats: Sequence[str], expl
                 outcomes.append(Export(format, "failed", str(error), None, []))
                 continue
             outcomes.append(_prove(run, artifact, images, test, expected, explain))
+            _record(run, test, outcomes)  # a long export that is ended leaves what it has proved
     _record(run, test, outcomes)
+    _warn_of_slow(run, outcomes)
     return outcomes
 
 
-def _convert(run: RunDirectory, ancestor: Artifact, format: str) -> Artifact:
+def _draw_samples(target: Target, splits: Splits, path: Path) -> None:
+    """Write what conversions to INT8 look at; never test images, even where the recipe validates on them."""
+    chooses = target.artifact.manifest.recipe["validation"] not in ("none", "test")
+    validation = splits.validation if chooses else None
+    limits = LIMITS["int8"]
+    samples = draw(
+        splits.train, validation, lambda part: ancestor_answers(target, part), limits.agreement, limits.drop_points
+    )
+    samples.save(path)
+
+
+def _convert(run: RunDirectory, ancestor: Artifact, format: str, samples: Path) -> Artifact:
     """Walk the route, reusing what an earlier export of the same ancestor left."""
     here = ancestor
     for step in route(ancestor.manifest.format, format):
@@ -135,6 +153,8 @@ def _convert(run: RunDirectory, ancestor: Artifact, format: str) -> Artifact:
                 here = existing
                 continue
         arguments = {"edge": step.edge, "source": str(here.path), "target": str(path), "format": step.target}
+        if step.calibrates:
+            arguments["samples"] = str(samples)
         with progress.bar(f"convert {step.source} to {step.target}", total=None):
             worker.call(f"export-{step.edge}", run.logs, "convert", arguments, CONVERT_TIMEOUT_S)
         here = Artifact.open(path)
@@ -144,19 +164,24 @@ def _convert(run: RunDirectory, ancestor: Artifact, format: str) -> Artifact:
 def _prove(
     run: RunDirectory, artifact: Artifact, images: Path, test: Dataset, expected: Probabilities, explain: bool
 ) -> Export:
+    """Every Candidate has its verdict; the format's is that of those which run in the precision of its file."""
     rows, reason, crashed = [], "", False
     for candidate in candidates(artifact):
         try:
             rows.append(_prove_candidate(run, candidate, artifact, images, test, expected, explain))
-        except (MissingDependency, MissingDevice, CheckFailed) as error:
+        except (MissingDependency, MissingDevice) as error:
+            logger.info("%s not proved: %s", candidate.key, error)
+            reason = reason or str(error)
+        except CheckFailed as error:
             logger.warning("%s not proved: %s", candidate.key, error)
-            reason, crashed = str(error), crashed or isinstance(error, CheckFailed)
+            reason, crashed = str(error), True
     if not rows:
         status = "failed" if crashed else "unproved"
         return Export(artifact.manifest.format, status, reason, artifact.path, [])
-    verdicts = [row["verdict"] for row in rows]
+    judged = [row for row in rows if row["precision"] == artifact.manifest.precision]
+    verdicts = [row["verdict"] for row in judged]
     status = next((verdict for verdict in ("failed", "inconclusive") if verdict in verdicts), "proved")
-    reason = "; ".join(f"{row['candidate']}: {text}" for row in rows for text in row["reasons"])
+    reason = "; ".join(f"{row['candidate']}: {text}" for row in judged for text in row["reasons"])
     return Export(artifact.manifest.format, status, reason, artifact.path, rows)
 
 
@@ -180,10 +205,11 @@ def _prove_candidate(
         worst = np.sort(np.argsort(-np.abs(probabilities - expected).max(axis=1))[: explaining.IMAGES])
         told = explaining.explain(run, candidate, artifact, test.images[worst], images.parent)
         verdict = replace(verdict, reasons=(*verdict.reasons, told))
-    row = parity_row(candidate, verdict, ran["provider"])
+    row = {**parity_row(candidate, verdict, ran["provider"]), "predict_seconds": ran["seconds"]}
     evidence = {**artifact.evidence().get("parity", {}), candidate.key: {**row, "fingerprint": test.fingerprint}}
     artifact.learn("parity", evidence, {candidate.key: golden} if verdict.passed else None)
-    artifact.learn(f"evaluation:test:{test.fingerprint[:12]}", _accuracy(probabilities, test, candidate))
+    if candidate == default_candidate(artifact):
+        artifact.learn(f"evaluation:test:{test.fingerprint[:12]}", _accuracy(probabilities, test, candidate))
     return row
 
 
@@ -231,6 +257,25 @@ def _record(run: RunDirectory, test: Dataset, outcomes: list[Export]) -> None:
         "rows": rows,
         "skipped": skipped,
     })  # fmt: skip
+
+
+def _warn_of_slow(run: RunDirectory, outcomes: Sequence[Export]) -> None:
+    """Say where lower precision does not pay here, by what the proofs took: a rough measure, for a first look."""
+    rows = {row["candidate"]: row for row in files.read_json(run.results / "parity.json")["rows"]}
+    ancestor = run.ancestor().manifest.format
+    for outcome in outcomes:
+        parent = route(ancestor, outcome.format)[-1].source if outcome.parity else ""
+        for row in outcome.parity:
+            rival = rows.get(f"{parent}@{row['runtime']}")
+            if rival is None or "predict_seconds" not in rival or row["precision"] in ("fp32", rival["precision"]):
+                continue
+            slower_by = row["predict_seconds"] - rival["predict_seconds"]
+            if slower_by > max(SLOWER_S, SLOWER_SHARE * rival["predict_seconds"]):
+                logger.warning(
+                    "%s is slower here than %s: %.1f s and %.1f s for %s images; see `peregrine benchmark`",
+                    row["candidate"], rival["candidate"], row["predict_seconds"], rival["predict_seconds"],
+                    f"{row['images']:,}",
+                )  # fmt: skip
 
 
 def refuse_failed(outcomes: Sequence[Export]) -> None:
