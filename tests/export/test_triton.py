@@ -119,6 +119,16 @@ def test_only_what_was_proved_is_served(verdict: str | None, found: str, tmp_pat
     assert not (tmp_path / "models").exists()
 
 
+@pytest.mark.usefixtures("openvino")
+def test_a_precision_that_the_backend_may_choose_counts_too(tmp_path: Path) -> None:
+    artifact = written(tmp_path / "artifact", "openvino")
+    rows = artifact.evidence()["parity"]
+    lowered = {"runtime": "openvino", "provider": "cpu", "precision": "bf16", "verdict": "failed"}
+    artifact.learn("parity", {**rows, "openvino@openvino-bf16": lowered})
+    with pytest.raises(CheckFailed, match=r"^Triton is given what openvino was proved to run; of this openvino it fai"):
+        write_model(artifact, tmp_path / "models", "x")
+
+
 def test_a_plan_of_tensorrt_rtx_is_not_for_triton(tmp_path: Path) -> None:
     artifact = written(tmp_path / "artifact", "tensorrt", notes={**PLAN_NOTES, "library": "tensorrt_rtx"})
     message = "^Triton loads plans of the package tensorrt; this one is tensorrt_rtx's; build it where tensorrt is"
