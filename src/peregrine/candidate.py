@@ -46,7 +46,7 @@ class Candidate:
 
         What is not as usual follows: `onnx@onnxruntime-cuda`, `openvino@openvino-bf16`.
         """
-        unusual = [self.provider] if self.provider != "cpu" else []
+        unusual = [self.provider] if self.provider != PROVIDERS.get(self.runtime, "cpu") else []
         if self.precision != FORMATS[self.format].precision:
             unusual.append(self.precision)
         return "-".join([f"{self.format}@{self.runtime}", *unusual])
