@@ -144,10 +144,12 @@ def _convert(run: RunDirectory, ancestor: Artifact, format: str) -> Artifact:
 def _prove(
     run: RunDirectory, artifact: Artifact, images: Path, test: Dataset, expected: Probabilities, explain: bool
 ) -> Export:
-    rows, reason, crashed = [], "", False
+    rows: list[dict[str, Any]] = []
+    reason, crashed = "", False
     for candidate in candidates(artifact):
+        once = explain and all(row["verdict"] != "failed" for row in rows)  # the file is the same for all of them
         try:
-            rows.append(_prove_candidate(run, candidate, artifact, images, test, expected, explain))
+            rows.append(_prove_candidate(run, candidate, artifact, images, test, expected, once))
         except (MissingDependency, MissingDevice, CheckFailed) as error:
             logger.warning("%s not proved: %s", candidate.key, error)
             reason, crashed = str(error), crashed or isinstance(error, CheckFailed)
