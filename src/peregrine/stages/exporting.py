@@ -165,10 +165,12 @@ def _prove(
     run: RunDirectory, artifact: Artifact, images: Path, test: Dataset, expected: Probabilities, explain: bool
 ) -> Export:
     """Every Candidate has its verdict; the format's is that of those which run in the precision of its file."""
-    rows, reason, crashed = [], "", False
+    rows: list[dict[str, Any]] = []
+    reason, crashed = "", False
     for candidate in candidates(artifact):
+        once = explain and all(row["verdict"] != "failed" for row in rows)  # the file is the same for all of them
         try:
-            rows.append(_prove_candidate(run, candidate, artifact, images, test, expected, explain))
+            rows.append(_prove_candidate(run, candidate, artifact, images, test, expected, once))
         except (MissingDependency, MissingDevice) as error:
             logger.info("%s not proved: %s", candidate.key, error)
             reason = reason or str(error)
