@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from peregrine import catalog
+from peregrine.candidate import Candidate
 from peregrine.dataset import Dataset, Splits
 from peregrine.engines.base import Engine, TrainingJob
-from peregrine.errors import MissingDependency
+from peregrine.errors import MissingDependency, MissingDevice
 from peregrine.recipe import Recipe
 from peregrine.rundir import RunDirectory
 from peregrine.signals import StopRequest
@@ -40,6 +41,14 @@ def need(kind: str, key: str) -> Any:
     try:
         return catalog.load(kind, key)
     except MissingDependency as error:
+        pytest.skip(str(error))
+
+
+def need_device(candidate: Candidate) -> None:
+    """The device that a Candidate runs on, or a skip that names what is missing."""
+    try:
+        candidate.open().close()
+    except MissingDevice as error:
         pytest.skip(str(error))
 
 

@@ -22,7 +22,7 @@ def test_the_default_one(tmp_path: Path) -> None:
 
 def test_a_runtime_that_does_not_open_the_format(tmp_path: Path) -> None:
     artifact = tiny.artifact(tmp_path / "onnx")
-    with pytest.raises(UsageError, match=r"^a onnx artifact is opened by onnxruntime; got 'keras'$"):
+    with pytest.raises(UsageError, match=r"^a onnx artifact is opened by onnxruntime, openvino; got 'keras'$"):
         default_candidate(artifact, "keras")
 
 

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 import small_runs
-from peregrine.artifact import Artifact
-from peregrine.dataset import Splits
+from peregrine.artifact import Artifact, Probabilities
+from peregrine.candidate import default_candidate
+from peregrine.dataset import Dataset, Splits
 from peregrine.export import routes
 from peregrine.export.base import convert_task
+from peregrine.export.samples import draw
 from peregrine.rundir import RunDirectory
 from peregrine.stages.training import train
 
@@ -19,6 +21,11 @@ ANCESTORS = {"keras": "tensorflow", "torch": "pytorch"}  # format -> engine
 def ancestor_of(format: str) -> str:
     """The first ancestor's format that can become `format`."""
     return next(ancestor for ancestor in ANCESTORS if format == ancestor or format in routes.reachable(ancestor))
+
+
+def is_reached(format: str) -> bool:
+    """Whether an edge of the catalogue, or training, makes it."""
+    return any(format == ancestor or format in routes.reachable(ancestor) for ancestor in ANCESTORS)
 
 
 def engine_marks(engine: str) -> list[pytest.MarkDecorator]:
@@ -66,6 +73,19 @@ class Workshop:
             small_runs.need("edge", edge)
             step = next(step for step in routes.steps() if step.edge == edge)
             path = self._folder / edge
-            convert_task(edge, str(self.artifact(step.source).path), str(path), step.target)
+            source = self.artifact(step.source)
+            samples = self._samples(source) if step.calibrates else None
+            convert_task(edge, str(source.path), str(path), step.target, samples)
             self._exported[edge] = Artifact.open(path)
         return self._exported[edge]
+
+    def _samples(self, source: Artifact) -> str:
+        """A file with images to calibrate with and to judge by."""
+        path, splits = self._folder / f"samples-{source.root_id[:8]}.npz", small_runs.splits()
+
+        def answer(part: Dataset) -> Probabilities:
+            with default_candidate(source).open() as runtime:
+                return runtime.predict(part.images)
+
+        draw(splits.train, splits.validation, answer, least_agreement=0.97, most_drop_points=0.5).save(path)
+        return str(path)

@@ -1,16 +1,21 @@
 """An Artifact together with the way it is run. Parity verdicts and benchmark rows belong to Candidates."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peregrine import catalog, host
 from peregrine.artifact import Artifact
 from peregrine.errors import UsageError
+from peregrine.formats import FORMATS
 
 if TYPE_CHECKING:
     from peregrine.runtimes.base import Runtime
+
+# Runtimes that run a float32 file in bfloat16 when they are asked to, where the CPU has it
+_LOWERING = {"openvino"}
+PROVIDERS = {"tensorrt": "cuda"}  # of runtimes that know no other; the rest run on the CPU unless asked otherwise
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,14 @@ class Candidate:
 
     @property
     def key(self) -> str:
-        """What tells it from others of the same run, in tables and JSON: `onnx@onnxruntime`."""
-        return f"{self.format}@{self.runtime}"
+        """What tells it from others of the same run, in tables and JSON: `onnx@onnxruntime`.
+
+        What is not as usual follows: `onnx@onnxruntime-cuda`, `openvino@openvino-bf16`.
+        """
+        unusual = [self.provider] if self.provider != PROVIDERS.get(self.runtime, "cpu") else []
+        if self.precision != FORMATS[self.format].precision:
+            unusual.append(self.precision)
+        return "-".join([f"{self.format}@{self.runtime}", *unusual])
 
     def open(self) -> "Runtime":
         """Verify the Artifact, load it with its library and return the opened `Runtime`.
@@ -62,13 +73,17 @@ class Candidate:
 def candidates(artifact: Artifact) -> Iterator[Candidate]:
     """All ways to run an Artifact here, the default first."""
     for runtime in artifact.format.runtimes:
-        yield Candidate(
+        usual = Candidate(
             artifact=artifact.path,
             format=artifact.manifest.format,
             runtime=runtime,
+            provider=PROVIDERS.get(runtime, "cpu"),
             precision=artifact.manifest.precision,
             threads=host.threads(),
         )
+        yield usual
+        if runtime in _LOWERING and usual.precision == "fp32" and host.has_bf16():
+            yield replace(usual, precision="bf16")
 
 
 def default_candidate(artifact: Artifact, runtime: str | None = None) -> Candidate:

@@ -75,17 +75,29 @@ CATALOG: dict[str, dict[str, Entry]] = {
     "edge": {
         "keras_to_onnx": Entry("peregrine.export.keras_to_onnx:convert", "tensorflow"),
         "torch_to_onnx": Entry("peregrine.export.torch_to_onnx:convert", "torch"),
+        "onnx_to_onnx_fp16": Entry("peregrine.export.onnx_to_onnx_fp16:convert"),
+        "onnx_to_onnx_int8": Entry("peregrine.export.onnx_to_onnx_int8:convert"),
+        "onnx_to_onnx_int8_symmetric": Entry("peregrine.export.onnx_to_onnx_int8_symmetric:convert"),
+        "onnx_to_openvino": Entry("peregrine.export.onnx_to_openvino:convert", "openvino"),
+        "onnx_to_openvino_int8": Entry("peregrine.export.onnx_to_openvino_int8:convert", "openvino"),
+        # one path: the precision of a plan is that of the graph it is made from
+        "onnx_to_tensorrt": Entry("peregrine.export.onnx_to_tensorrt:convert", "tensorrt"),
+        "onnx_fp16_to_tensorrt_fp16": Entry("peregrine.export.onnx_to_tensorrt:convert", "tensorrt"),
+        "onnx_int8_symmetric_to_tensorrt_int8": Entry("peregrine.export.onnx_to_tensorrt:convert", "tensorrt"),
     },
     "runtime": {
         "fake": Entry("peregrine.runtimes.fake:FakeRuntime", summary="a test double with a fixed answer"),
         "keras": Entry("peregrine.runtimes.keras:KerasRuntime", "tensorflow", "Keras on TensorFlow"),
         "torch": Entry("peregrine.runtimes.torch:TorchRuntime", "torch", "PyTorch eager"),
         "onnxruntime": Entry("peregrine.runtimes.onnxruntime:OnnxRuntime", summary="ONNX Runtime"),
+        "openvino": Entry("peregrine.runtimes.openvino:OpenVinoRuntime", "openvino", "OpenVINO on the CPU"),
+        "tensorrt": Entry("peregrine.runtimes.tensorrt:TensorRtRuntime", "tensorrt", "TensorRT, or TensorRT-RTX"),
     },
     # what a worker process can be asked to do
     "task": {
         "convert": Entry("peregrine.export.base:convert_task"),
         "predict": Entry("peregrine.runtimes.base:predict_task"),
+        "explain": Entry("peregrine.divergence:explain_task"),
         "measure": Entry("peregrine.stages.measuring:measure_task"),
     },
     # what the verbs of the command line call

@@ -29,7 +29,15 @@ FORMATS = {
     for format in (
         Format("keras", "model.keras", "fp32", ("keras",), "Keras model, what the TensorFlow engine trains"),
         Format("torch", "model.safetensors", "fp32", ("torch",), "PyTorch weights, what the PyTorch engine trains"),
-        Format("onnx", "model.onnx", "fp32", ("onnxruntime",), "ONNX, for ONNX Runtime and most other runtimes"),
+        Format("onnx", "model.onnx", "fp32", ("onnxruntime", "openvino"), "ONNX, for ONNX Runtime and most others"),
+        Format("onnx-fp16", "model.onnx", "fp16", ("onnxruntime",), "ONNX in half precision, for GPUs"),
+        Format("onnx-int8", "model.onnx", "int8", ("onnxruntime", "openvino"), "ONNX in INT8, for CPUs (U8S8)"),
+        Format("onnx-int8-symmetric", "model.onnx", "int8", ("onnxruntime",), "ONNX in INT8, for TensorRT (S8S8)"),
+        Format("openvino", "model.xml", "fp32", ("openvino",), "OpenVINO, for Intel's and AMD's CPUs"),
+        Format("openvino-int8", "model.xml", "int8", ("openvino",), "OpenVINO in INT8"),
+        Format("tensorrt", "model.plan", "fp32", ("tensorrt",), "TensorRT plan, for NVIDIA's GPUs"),
+        Format("tensorrt-fp16", "model.plan", "fp16", ("tensorrt",), "TensorRT plan in half precision"),
+        Format("tensorrt-int8", "model.plan", "int8", ("tensorrt",), "TensorRT plan in INT8"),
     )
 }
 

@@ -48,3 +48,9 @@ class TestRoutes:
 def test_both_engines_reach_onnx() -> None:
     assert [step.edge for step in route("keras", "onnx")] == ["keras_to_onnx"]
     assert [step.edge for step in route("torch", "onnx")] == ["torch_to_onnx"]
+
+
+def test_only_what_goes_to_int8_needs_images() -> None:
+    calibrating = {step.edge for step in steps() if step.calibrates}
+    assert calibrating == {"onnx_to_onnx_int8", "onnx_to_onnx_int8_symmetric", "onnx_to_openvino_int8"}
+    assert not Step("onnx_int8_to_openvino_int8", "onnx-int8", "openvino-int8").calibrates

@@ -1,6 +1,7 @@
 """`peregrine export`."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +13,9 @@ from peregrine.cli.display import showing
 EXAMPLES = (
     "[bold]Examples[/bold]\n\n"
     "peregrine export runs/photos --to onnx\n\n"
-    "peregrine export runs/photos --to all"
+    "peregrine export runs/photos --to onnx-int8,openvino-int8\n\n"
+    "peregrine export runs/photos --to all\n\n"
+    "peregrine export runs/photos --to onnx --triton models"
 )  # fmt: skip
 
 
@@ -20,12 +23,27 @@ def command(
     target: options.Target,
     to: Annotated[str, typer.Option(metavar="FORMAT[,FORMAT…]|all", help="Formats of `peregrine formats`.")] = "all",
     data: options.OwnData = None,
+    triton: Annotated[
+        Path | None,
+        typer.Option(
+            "--triton",
+            metavar="DIR",
+            help="Also write what was proved into a Triton model repository: ONNX, OpenVINO, TensorRT.",
+        ),
+    ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Name the first layer of an ONNX file that diverges, where a proof fails."),
+    ] = False,
     json: options.Json = False,
 ) -> None:
-    """Convert a trained model, prove on the whole test split that it still predicts the same, write the artifact."""
+    """Convert a trained model, prove on the whole test split that it still predicts the same, write the artifact.
+
+    INT8 is calibrated with training images, and its settings are chosen on the validation split.
+    """
     formats = "all" if to == "all" else [name.strip() for name in to.split(",") if name.strip()]
     with showing():
-        outcomes = catalog.load("stage", "export")(target, formats, data=data)
+        outcomes = catalog.load("stage", "export")(target, formats, data=data, triton=triton, explain=explain)
     print_exports(outcomes)
     if json:
         from peregrine.stages.exporting import to_dict
@@ -53,3 +71,5 @@ def print_exports(outcomes: Sequence[Any]) -> None:
     for outcome in outcomes:
         if outcome.status != "proved":
             output.line(f"{outcome.format} {outcome.status}: {outcome.reason}")
+        if outcome.triton:
+            output.line(f"Triton serves {outcome.format} from {outcome.triton}")

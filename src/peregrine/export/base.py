@@ -3,26 +3,23 @@
     def convert(source: Artifact, folder: Path) -> dict[str, Any]:
         \"\"\"Write the model into `folder` under its format's fixed name; return notes for the manifest.\"\"\"
 
-An edge's file is named by the edge, `keras_to_onnx.py`, and so is its key in the catalogue; `routes` finds the
-shortest way from what there is to what is wanted. Each edge runs in a worker process of its own.
+A conversion to INT8 takes a third argument, the `Samples` that it calibrates with and chooses its settings by. An
+edge's file is named by the edge, `keras_to_onnx.py`, and so is its key in the catalogue; `routes` finds the shortest
+way from what there is to what is wanted. Each edge runs in a worker process of its own.
 """
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from peregrine import catalog
 from peregrine.artifact import Artifact
+from peregrine.export.samples import Samples
+
+Edge = Callable[..., dict[str, Any]]
 
 
-class Edge(Protocol):
-    """One conversion."""
-
-    def __call__(self, source: Artifact, folder: Path) -> dict[str, Any]:
-        """Write the target's model file into `folder` and return notes for its manifest."""
-        ...
-
-
-def convert_task(edge: str, source: str, target: str, format: str) -> dict[str, Any]:
+def convert_task(edge: str, source: str, target: str, format: str, samples: str | None = None) -> dict[str, Any]:
     """Worker task: run one edge and write the Artifact, with the golden images of its source.
 
     Args:
@@ -30,12 +27,16 @@ def convert_task(edge: str, source: str, target: str, format: str) -> dict[str, 
         source: folder of the Artifact to convert.
         target: folder of the Artifact to write.
         format: name of the target's format.
+        samples: file of `Samples`, for a conversion to INT8.
     """
     parent = Artifact.open(source)
     convert: Edge = catalog.load("edge", edge)
+    images = Samples.load(samples) if samples else None
     notes: dict[str, Any] = {}
     with Artifact.write(
         Path(target), format=format, like=parent.inherited(), golden=parent.golden(), notes=notes
     ) as folder:
-        notes.update(convert(parent, folder))
+        notes.update(convert(parent, folder, images) if images else convert(parent, folder))
+        if images:
+            notes.update(images.record)
     return {"path": target}

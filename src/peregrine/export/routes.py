@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from peregrine import catalog
 from peregrine.errors import UsageError
+from peregrine.formats import find_format
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,11 @@ class Step:
     edge: str
     source: str
     target: str
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether it goes to INT8 from more, and so needs images."""
+        return find_format(self.target).precision == "int8" != find_format(self.source).precision
 
 
 def steps() -> list[Step]:

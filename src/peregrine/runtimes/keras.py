@@ -9,7 +9,7 @@ from peregrine.artifact import Artifact, Probabilities
 from peregrine.candidate import Candidate
 from peregrine.dataset import Images
 from peregrine.engines.tensorflow.checkpoint import load_model
-from peregrine.engines.tensorflow.library import tf, use_threads
+from peregrine.engines.tensorflow.library import keras, tf, use_threads
 from peregrine.engines.tensorflow.network import compiled
 from peregrine.errors import MissingDevice
 from peregrine.runtimes.base import Runtime
@@ -50,6 +50,16 @@ class KerasRuntime(Runtime):
 
     def _infer_logits(self, images: Images) -> npt.NDArray[np.float32]:
         return self._run(self._logits, images)
+
+    def _layers(self, images: Images) -> dict[str, npt.NDArray[np.float32]]:
+        model = load_model(self.artifact.model_path)
+        names = [layer.name for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
+        given = keras.Model(model.inputs[0], [model.get_layer(name).output for name in names])(images, training=False)
+        found = {name: np.asarray(value) for name, value in zip(names, given, strict=True)}
+        return {
+            name: (value.transpose(0, 3, 1, 2) if value.ndim == 4 else value).astype(np.float32)
+            for name, value in found.items()
+        }
 
     def _run(self, function: Any, images: Images) -> npt.NDArray[np.float32]:
         with tf.device(self._device):

@@ -12,6 +12,8 @@ from peregrine.formats import FORMATS
 EXTRAS = {
     "tensorflow": ("tensorflow", "keras", "tf2onnx", "tensorboard"),
     "torch": ("torch", "onnxscript", "safetensors", "tensorboard"),
+    "openvino": ("openvino", "nncf"),
+    "tensorrt": ("tensorrt|tensorrt_rtx", "torch"),  # either
 }
 
 
@@ -40,7 +42,11 @@ def diagnose() -> dict[str, Any]:
 
 def missing_modules(extra: str) -> list[str]:
     """Modules of an extra that are not installed."""
-    return [module for module in EXTRAS.get(extra, ()) if importlib.util.find_spec(module) is None]
+    return [module for module in EXTRAS.get(extra, ()) if not any(map(_installed, module.split("|")))]
+
+
+def _installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
 
 
 def format_states() -> list[FormatState]:

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +13,23 @@ import numpy as np
 
 from peregrine import files, metrics, progress, worker
 from peregrine.artifact import Artifact, Probabilities
-from peregrine.candidate import Candidate, candidates
+from peregrine.candidate import Candidate, candidates, default_candidate
 from peregrine.dataset import Dataset, ImageArray, Splits
 from peregrine.errors import CheckFailed, MissingDependency, MissingDevice, ParityFailed, UsageError
 from peregrine.export.routes import reachable, route
+from peregrine.export.samples import draw
+from peregrine.export.triton import is_served, write_model
 from peregrine.formats import find_format
 from peregrine.parity import LIMITS, Verdict, compare
 from peregrine.rundir import RunDirectory
+from peregrine.stages import explaining
 from peregrine.stages.evaluating import ancestor_answers
 from peregrine.stages.target import Target
 
 logger = logging.getLogger("peregrine")
 CONVERT_TIMEOUT_S = 900
 PREDICT_TIMEOUT_S = 1800
+SLOWER_S, SLOWER_SHARE = 0.5, 0.1  # what is less is chance: each proof is timed once
 
 
 @dataclass(frozen=True)
@@ -33,10 +37,12 @@ class Export:
     """What became of one wanted format.
 
     Attributes:
-        status: `proved`; `inconclusive`; `failed`, because it could not be built or predicts something else; or
-            `skipped`, because this machine lacks what it needs.
+        status: `proved`; `inconclusive`; `failed`, because it could not be built or predicts something else;
+            `unproved`, because it was built on a machine that cannot run it, such as a TensorRT engine without a GPU;
+            or `skipped`, because this machine lacks what building it needs.
         reason: why, when it is not `proved`.
         parity: one row per Candidate, see `parity.Verdict`.
+        triton: its folder in a Triton model repository, if one was asked for and Triton can serve it.
     """
 
     format: str
@@ -44,10 +50,16 @@ class Export:
     reason: str
     artifact: Path | None
     parity: list[dict[str, Any]]
+    triton: Path | None = None
 
 
 def export(
-    target: str | Path | Artifact, formats: str | Sequence[str] = "all", *, data: str | Path | Splits | None = None
+    target: str | Path | Artifact,
+    formats: str | Sequence[str] = "all",
+    *,
+    data: str | Path | Splits | None = None,
+    triton: str | Path | None = None,
+    explain: bool = False,
 ) -> list[Export]:
     """Convert along the shortest route, prove parity on the whole test split, write the Artifacts.
 
@@ -55,13 +67,16 @@ def export(
         target: a run, or an Artifact of one.
         formats: `"onnx"`, several of them, or `"all"` for what this machine can build.
         data: where the run's data is, when the run cannot tell, for example because it was trained on arrays.
+        triton: folder of a Triton model repository, into which what was proved is written too.
+        explain: find the layer at which an ONNX file that fails its proof parts from the trained model.
 
     Returns:
         One entry per format. With `"all"`, what cannot be built is `skipped` with its reason.
 
     Raises:
-        UsageError: an unknown format, or no way to it.
+        UsageError: an unknown format, no way to it, or with `triton` none that Triton serves.
         MissingDependency: a library for a format named explicitly is not installed.
+        MissingDevice: a format named explicitly was built, and cannot be proved here.
         CheckFailed: a conversion named explicitly failed, or with `"all"` one to fp32.
         ParityFailed: a format named explicitly predicts something else, or with `"all"` an fp32 one does.
     """
@@ -76,38 +91,58 @@ def export(
     for format in wanted:
         find_format(format)
         route(ancestor.manifest.format, format)
-    test = found.splits(data).test
+    if triton is not None and not any(is_served(find_format(format).file) for format in wanted):
+        raise UsageError(f"Triton serves ONNX, OpenVINO and TensorRT; got {', '.join(wanted)}; add a format to --to")
+    splits = found.splits(data)
     with found.run.lock(), found.run.verb("export"):
-        outcomes = export_and_prove(found, test, wanted)
+        outcomes = export_and_prove(found, splits, wanted, explain)
+        if triton is not None:
+            outcomes = [_write_triton(found.run, outcome, Path(triton)) for outcome in outcomes]
     refuse_failed([outcome for outcome in outcomes if not everything or is_fp32(outcome)])
     if not everything:
         _refuse_skipped(outcomes)
     return outcomes
 
 
-def export_and_prove(target: Target, test: Dataset, formats: Sequence[str]) -> list[Export]:
+def export_and_prove(target: Target, splits: Splits, formats: Sequence[str], explain: bool = False) -> list[Export]:
     """`export` with the data at hand and the run locked; a format that fails costs itself only."""
-    run = target.run
+    run, test = target.run, splits.test
     assert run is not None
     ancestor = run.ancestor()
     expected = ancestor_answers(target, test)
     outcomes = []
     with images_file(test.images) as images:
+        samples = images.with_name("samples.npz")
+        if any(step.calibrates for format in formats for step in route(ancestor.manifest.format, format)):
+            _draw_samples(target, splits, samples)
         for format in formats:
             try:
-                artifact = _convert(run, ancestor, format)
+                artifact = _convert(run, ancestor, format, samples)
             except (MissingDependency, MissingDevice) as error:
                 outcomes.append(Export(format, "skipped", str(error), None, []))
                 continue
             except CheckFailed as error:
                 outcomes.append(Export(format, "failed", str(error), None, []))
                 continue
-            outcomes.append(_prove(run, artifact, images, test, expected))
+            outcomes.append(_prove(run, artifact, images, test, expected, explain))
+            _record(run, test, outcomes)  # a long export that is ended leaves what it has proved
     _record(run, test, outcomes)
+    _warn_of_slow(run, outcomes)
     return outcomes
 
 
-def _convert(run: RunDirectory, ancestor: Artifact, format: str) -> Artifact:
+def _draw_samples(target: Target, splits: Splits, path: Path) -> None:
+    """Write what conversions to INT8 look at; never test images, even where the recipe validates on them."""
+    chooses = target.artifact.manifest.recipe["validation"] not in ("none", "test")
+    validation = splits.validation if chooses else None
+    limits = LIMITS["int8"]
+    samples = draw(
+        splits.train, validation, lambda part: ancestor_answers(target, part), limits.agreement, limits.drop_points
+    )
+    samples.save(path)
+
+
+def _convert(run: RunDirectory, ancestor: Artifact, format: str, samples: Path) -> Artifact:
     """Walk the route, reusing what an earlier export of the same ancestor left."""
     here = ancestor
     for step in route(ancestor.manifest.format, format):
@@ -118,30 +153,48 @@ def _convert(run: RunDirectory, ancestor: Artifact, format: str) -> Artifact:
                 here = existing
                 continue
         arguments = {"edge": step.edge, "source": str(here.path), "target": str(path), "format": step.target}
+        if step.calibrates:
+            arguments["samples"] = str(samples)
         with progress.bar(f"convert {step.source} to {step.target}", total=None):
             worker.call(f"export-{step.edge}", run.logs, "convert", arguments, CONVERT_TIMEOUT_S)
         here = Artifact.open(path)
     return here
 
 
-def _prove(run: RunDirectory, artifact: Artifact, images: Path, test: Dataset, expected: Probabilities) -> Export:
-    rows, reason = [], ""
+def _prove(
+    run: RunDirectory, artifact: Artifact, images: Path, test: Dataset, expected: Probabilities, explain: bool
+) -> Export:
+    """Every Candidate has its verdict; the format's is that of those which run in the precision of its file."""
+    rows: list[dict[str, Any]] = []
+    reason, crashed = "", False
     for candidate in candidates(artifact):
+        once = explain and all(row["verdict"] != "failed" for row in rows)  # the file is the same for all of them
         try:
-            rows.append(_prove_candidate(run, candidate, artifact, images, test, expected))
-        except (MissingDependency, MissingDevice, CheckFailed) as error:
+            rows.append(_prove_candidate(run, candidate, artifact, images, test, expected, once))
+        except (MissingDependency, MissingDevice) as error:
+            logger.info("%s not proved: %s", candidate.key, error)
+            reason = reason or str(error)
+        except CheckFailed as error:
             logger.warning("%s not proved: %s", candidate.key, error)
-            reason = str(error)
+            reason, crashed = str(error), True
     if not rows:
-        return Export(artifact.manifest.format, "failed", reason, artifact.path, [])
-    verdicts = [row["verdict"] for row in rows]
+        status = "failed" if crashed else "unproved"
+        return Export(artifact.manifest.format, status, reason, artifact.path, [])
+    judged = [row for row in rows if row["precision"] == artifact.manifest.precision]
+    verdicts = [row["verdict"] for row in judged]
     status = next((verdict for verdict in ("failed", "inconclusive") if verdict in verdicts), "proved")
-    reason = "; ".join(f"{row['candidate']}: {text}" for row in rows for text in row["reasons"])
+    reason = "; ".join(f"{row['candidate']}: {text}" for row in judged for text in row["reasons"])
     return Export(artifact.manifest.format, status, reason, artifact.path, rows)
 
 
 def _prove_candidate(
-    run: RunDirectory, candidate: Candidate, artifact: Artifact, images: Path, test: Dataset, expected: Probabilities
+    run: RunDirectory,
+    candidate: Candidate,
+    artifact: Artifact,
+    images: Path,
+    test: Dataset,
+    expected: Probabilities,
+    explain: bool,
 ) -> dict[str, Any]:
     output = images.with_name("answers.npz")
     arguments = {"candidate": candidate.to_dict(), "images": str(images), "output": str(output)}
@@ -150,11 +203,28 @@ def _prove_candidate(
     with np.load(output, allow_pickle=False) as answers:
         probabilities, golden = answers["probabilities"], answers["golden"]
     verdict = compare(expected, probabilities, test.labels, LIMITS[candidate.precision])
-    row = parity_row(candidate, verdict, ran["provider"])
+    if explain and not verdict.passed:
+        worst = np.sort(np.argsort(-np.abs(probabilities - expected).max(axis=1))[: explaining.IMAGES])
+        told = explaining.explain(run, candidate, artifact, test.images[worst], images.parent)
+        verdict = replace(verdict, reasons=(*verdict.reasons, told))
+    row = {**parity_row(candidate, verdict, ran["provider"]), "predict_seconds": ran["seconds"]}
     evidence = {**artifact.evidence().get("parity", {}), candidate.key: {**row, "fingerprint": test.fingerprint}}
     artifact.learn("parity", evidence, {candidate.key: golden} if verdict.passed else None)
-    artifact.learn(f"evaluation:test:{test.fingerprint[:12]}", _accuracy(probabilities, test, candidate))
+    if candidate == default_candidate(artifact):
+        artifact.learn(f"evaluation:test:{test.fingerprint[:12]}", _accuracy(probabilities, test, candidate))
     return row
+
+
+def _write_triton(run: RunDirectory, outcome: Export, repository: Path) -> Export:
+    """Put an export that Triton serves into its repository; what is not written says why in the log."""
+    if outcome.artifact is None or not is_served(find_format(outcome.format).file):
+        return outcome
+    try:
+        name = f"{run.path.absolute().name}-{outcome.format}"
+        return replace(outcome, triton=write_model(Artifact.open(outcome.artifact), repository, name))
+    except CheckFailed as error:
+        logger.warning("%s is not in %s: %s", outcome.format, repository, error)
+        return outcome
 
 
 def parity_row(candidate: Candidate, verdict: Verdict, provider: str) -> dict[str, Any]:
@@ -179,7 +249,7 @@ def _record(run: RunDirectory, test: Dataset, outcomes: list[Export]) -> None:
     for outcome in outcomes:
         rows += outcome.parity
         if not outcome.parity:
-            skipped.append({"format": outcome.format, "reason": outcome.reason})
+            skipped.append({"format": outcome.format, "status": outcome.status, "reason": outcome.reason})
     files.write_json(path, {
         "schema": 1,
         "split": "test",
@@ -189,6 +259,25 @@ def _record(run: RunDirectory, test: Dataset, outcomes: list[Export]) -> None:
         "rows": rows,
         "skipped": skipped,
     })  # fmt: skip
+
+
+def _warn_of_slow(run: RunDirectory, outcomes: Sequence[Export]) -> None:
+    """Say where lower precision does not pay here, by what the proofs took: a rough measure, for a first look."""
+    rows = {row["candidate"]: row for row in files.read_json(run.results / "parity.json")["rows"]}
+    ancestor = run.ancestor().manifest.format
+    for outcome in outcomes:
+        parent = route(ancestor, outcome.format)[-1].source if outcome.parity else ""
+        for row in outcome.parity:
+            rival = rows.get(f"{parent}@{row['runtime']}")
+            if rival is None or "predict_seconds" not in rival or row["precision"] in ("fp32", rival["precision"]):
+                continue
+            slower_by = row["predict_seconds"] - rival["predict_seconds"]
+            if slower_by > max(SLOWER_S, SLOWER_SHARE * rival["predict_seconds"]):
+                logger.warning(
+                    "%s is slower here than %s: %.1f s and %.1f s for %s images; see `peregrine benchmark`",
+                    row["candidate"], rival["candidate"], row["predict_seconds"], rival["predict_seconds"],
+                    f"{row['images']:,}",
+                )  # fmt: skip
 
 
 def refuse_failed(outcomes: Sequence[Export]) -> None:
@@ -214,6 +303,8 @@ def _refuse_skipped(outcomes: Sequence[Export]) -> None:
     for outcome in outcomes:
         if outcome.status == "skipped":
             raise MissingDependency(outcome.reason)
+        if outcome.status == "unproved":
+            raise MissingDevice(f"{outcome.format} was built at {outcome.artifact}, but not proved: {outcome.reason}")
 
 
 @contextmanager
@@ -230,4 +321,7 @@ def images_file(images: ImageArray) -> Iterator[Path]:
 
 def to_dict(outcome: Export) -> dict[str, Any]:
     """An `Export` as plain values, for `--json`."""
-    return {**asdict(outcome), "artifact": str(outcome.artifact) if outcome.artifact else None}
+    paths = {
+        key: str(path) if path else None for key, path in (("artifact", outcome.artifact), ("triton", outcome.triton))
+    }
+    return {**asdict(outcome), **paths}

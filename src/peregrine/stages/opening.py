@@ -40,7 +40,7 @@ def preferred(target: str | Path | Artifact) -> Artifact:
     if not found.whole_run or found.run is None:
         return found.artifact
     for artifact in found.run.artifacts():
-        verdicts = [row["verdict"] for row in artifact.evidence().get("parity", {}).values()]
-        if artifact.manifest.precision == "fp32" and verdicts and "failed" not in verdicts:
+        proof = artifact.evidence().get("parity", {}).get(default_candidate(artifact).key)
+        if artifact.manifest.precision == "fp32" and proof and proof["verdict"] != "failed":
             return artifact
     return found.artifact

@@ -78,11 +78,12 @@ def run(
             directory.update(skipped=[name for name, skipped in flags.items() if skipped])
             if not skip_inference:
                 target = Target(ancestor, directory, whole_run=True)
-                test = target.splits(splits).test
+                judged = target.splits(splits)
+                test = judged.test
                 with directory.verb("evaluate", within="run"):
                     evaluation = evaluate_part(target, test, "test", None, record=True, pictures=pictures)
                 with directory.verb("export", within="run"):
-                    exports = export_and_prove(target, test, reachable(ancestor.manifest.format))
+                    exports = export_and_prove(target, judged, reachable(ancestor.manifest.format))
                 with directory.verb("benchmark", within="run"):
                     benchmark = benchmark_candidates(directory, directory.artifacts(), test, pictures=pictures)
         if not skip_visualization:

@@ -1,0 +1,258 @@
+"""INT8 for ONNX graphs by ONNX Runtime's quantiser: several ways are tried, and the judged images choose.
+
+An ONNX file says in itself what is computed in INT8: its values pass through pairs of QuantizeLinear and
+DequantizeLinear, which runtimes fuse with the operation between two pairs.
+"""
+
+import contextlib
+import io
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType, calibrate
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from peregrine import host
+from peregrine.artifact import Artifact, Probabilities
+from peregrine.dataset import Images
+from peregrine.export.samples import Samples
+from peregrine.formats import FORMATS
+
+_BATCH = 64
+_RANKED_IMAGES = 256  # enough to rank layers by
+_WEIGHTED = ("Conv", "Gemm", "MatMul")
+# What gains from INT8, and what stands between. An activation such as SiLU stays float between two convolutions: on
+# ONNX Runtime its parts in INT8 are no faster (one core of Zen 5: 458 against 459 images/s of `sprint-max`).
+_QUANTISED = (*_WEIGHTED, "Add", "Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat")
+CALIBRATORS = {
+    "minmax": CalibrationMethod.MinMax,
+    "percentile": CalibrationMethod.Percentile,
+    "entropy": CalibrationMethod.Entropy,
+}
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How numbers become integers.
+
+    Attributes:
+        activations: `QuantType` of what flows.
+        reduce_range: give weights 7 bits only.
+        options: ONNX Runtime's extra options.
+    """
+
+    activations: Any
+    reduce_range: bool = False
+    options: dict[str, bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One way to quantise, and what came of it on the judged images.
+
+    Attributes:
+        calibrator: key of `CALIBRATORS`.
+        per_channel: whether each output channel of a weight has a scale of its own.
+        kept_in_fp32: the layers that are not quantised.
+        difference: mean |Δp| against the ancestor.
+        agreement: share of images with the ancestor's top class.
+        accuracy_drop_points: accuracy lost, in percentage points.
+    """
+
+    calibrator: str
+    per_channel: bool
+    kept_in_fp32: tuple[str, ...]
+    difference: float
+    agreement: float
+    accuracy_drop_points: float
+
+
+def convert(source: Artifact, folder: Path, samples: Samples, scheme: Scheme) -> dict[str, Any]:
+    """Write the `model.onnx` that differs least from the ancestor, of all calibrators, per channel and per tensor.
+
+    Where it is beyond the limits of INT8, the layers that hurt most stay in float32: 1, 2, 4, … of them.
+
+    Returns:
+        Notes for the manifest: opset, producer, what was chosen, and the trials.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        prepared = Path(scratch) / "prepared.onnx"
+        _prepare(source.model_path, prepared)
+        ranges = {name: _ranges(prepared, method, samples.calibration) for name, method in CALIBRATORS.items()}
+        workbench = _Workbench(prepared, ranges, scheme, samples)
+        for calibrator in CALIBRATORS:
+            for per_channel in (True, False):
+                workbench.attempt(calibrator, per_channel)
+        best = workbench.best
+        while not samples.within_limits(best.agreement, best.accuracy_drop_points):
+            ranking = workbench.worst_first(best.calibrator, best.per_channel)
+            kept = 2 * len(workbench.trials[-1].kept_in_fp32) or 1
+            if kept > len(ranking) // 2:  # half of it in float32 would be no INT8 model
+                break
+            workbench.attempt(best.calibrator, best.per_channel, ranking[:kept])
+            best = min(workbench.trials[-1], best, key=lambda trial: trial.difference)
+        model = workbench.build(best)
+    opset = source.manifest.notes["opset"]
+    _finish(model)
+    onnx.save_model(model, folder / FORMATS["onnx"].file)
+    return {
+        "opset": opset,
+        "producer": f"onnxruntime {onnxruntime.__version__}",
+        "chosen": asdict(best),
+        "reduce_range": scheme.reduce_range,
+        "trials": [asdict(trial) for trial in workbench.trials],
+    }
+
+
+class _Workbench:
+    """The prepared graph, and the trials made of it."""
+
+    def __init__(self, prepared: Path, ranges: dict[str, Any], scheme: Scheme, samples: Samples) -> None:
+        self._prepared = prepared
+        self._ranges = ranges
+        self._scheme = scheme
+        self._samples = samples
+        self.trials: list[Trial] = []
+
+    @property
+    def best(self) -> Trial:
+        return min(self.trials, key=lambda trial: trial.difference)
+
+    def attempt(self, calibrator: str, per_channel: bool, kept: Sequence[str] = ()) -> None:
+        """Quantise all but the layers `kept`, and judge."""
+        samples = self._samples
+        answers = _answers(self._quantised(calibrator, per_channel, kept), samples.judged)
+        self.trials.append(
+            Trial(
+                calibrator=calibrator,
+                per_channel=per_channel,
+                kept_in_fp32=tuple(kept),
+                difference=samples.difference(answers),
+                agreement=samples.agreement(answers),
+                accuracy_drop_points=samples.drop_points(answers),
+            )
+        )
+
+    def build(self, trial: Trial) -> Any:
+        """The graph of a trial."""
+        return self._quantised(trial.calibrator, trial.per_channel, trial.kept_in_fp32)
+
+    def worst_first(self, calibrator: str, per_channel: bool) -> list[str]:
+        """Layers with weights by the harm that each does when it alone is quantised."""
+        nodes = onnx.load(self._prepared).graph.node
+        judged, expected = self._samples.judged[:_RANKED_IMAGES], self._samples.expected[:_RANKED_IMAGES]
+
+        def harm(name: str) -> float:
+            model = self._quantised(calibrator, per_channel, only=[name])
+            return float(np.abs(_answers(model, judged) - expected).mean())
+
+        return sorted((node.name for node in nodes if node.op_type in _WEIGHTED), key=harm, reverse=True)
+
+    def _quantised(self, calibrator: str, per_channel: bool, kept: Sequence[str] = (), only: Sequence[str] = ()) -> Any:
+        quantiser = QDQQuantizer(
+            onnx.load(self._prepared),
+            per_channel=per_channel,
+            reduce_range=self._scheme.reduce_range,
+            weight_qType=QuantType.QInt8,
+            activation_qType=self._scheme.activations,
+            tensors_range=self._ranges[calibrator],
+            nodes_to_quantize=list(only),
+            nodes_to_exclude=list(kept),
+            op_types_to_quantize=list(_QUANTISED),
+            # What leaves a dense layer stays float: 256 steps are coarse for logits.
+            extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"], **self._scheme.options},
+        )
+        quantiser.quantize_model()
+        return quantiser.model.model
+
+
+def needs_reduced_range() -> bool:
+    """Whether this processor is an x86 without VNNI: its sums of products of 8-bit numbers saturate at 16 bits."""
+    flags = host.cpu_flags()
+    return "sse2" in flags and not flags & {"avx512_vnni", "avx_vnni"}
+
+
+def _prepare(source: Path, target: Path) -> None:
+    """Norms folded, shapes inferred, every node named."""
+    with _quietly():
+        quant_pre_process(source, target, skip_symbolic_shape=True)
+    model = onnx.load(target)
+    for index, node in enumerate(model.graph.node):
+        node.name = node.name or f"{node.op_type}_{index}"
+    onnx.save_model(model, target)
+
+
+def _ranges(prepared: Path, method: Any, images: Images) -> Any:
+    """The range of every value that is quantised; a few images at once, as all their values are held."""
+    with _quietly():
+        calibrator = calibrate.create_calibrator(
+            prepared,
+            list(_QUANTISED),
+            augmented_model_path=str(prepared.with_name("augmented.onnx")),
+            calibrate_method=method,
+        )
+        for start in range(0, len(images), _BATCH):
+            calibrator.collect_data(_Batch(images[start : start + _BATCH]))
+        return calibrator.compute_data()
+
+
+class _Batch(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime is not typed
+    def __init__(self, images: Images) -> None:
+        self._left = [images]
+
+    def get_next(self) -> dict[str, Images] | None:
+        return {"images": self._left.pop()} if self._left else None
+
+
+def _answers(model: Any, images: Images) -> Probabilities:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = host.threads(), 1
+    options.log_severity_level = 3
+    session: Any = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+    parts = [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
+    return np.concatenate([session.run(["probabilities"], {"images": part})[0] for part in parts])
+
+
+def _finish(model: Any) -> None:
+    """Only the operation sets that are used, no notes on values, the input's way first; then checked."""
+    graph = model.graph
+    used = {node.domain for node in graph.node}
+    kept = [opset for opset in model.opset_import if opset.domain in used]
+    ordered = _ordered(graph)
+    del model.opset_import[:], graph.value_info[:], model.metadata_props[:], graph.node[:]
+    model.opset_import.extend(kept)
+    graph.node.extend(ordered)
+    onnx.checker.check_model(model, full_check=True)
+
+
+def _ordered(graph: Any) -> list[Any]:
+    """The nodes, each with what it needs right before it: the quantiser appends its own at the end."""
+    producers = {name: node for node in graph.node for name in node.output}
+    found: list[Any] = []
+    placed: set[str] = set()
+    pending = list(reversed(graph.node))
+    while pending:
+        node = pending[-1]
+        missing = [producers[name] for name in node.input if name in producers and name not in placed]
+        if missing:
+            pending.extend(missing)
+            continue
+        pending.pop()
+        if placed.isdisjoint(node.output):
+            placed.update(node.output)
+            found.append(node)
+    return found
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Without what ONNX Runtime's tools print."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield

@@ -1,0 +1,114 @@
+"""ONNX to OpenVINO in INT8, by NNCF's quantisation after training."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from peregrine import host
+from peregrine.artifact import Artifact, Probabilities
+from peregrine.dataset import Images
+from peregrine.export.samples import Samples
+from peregrine.formats import FORMATS
+from peregrine.libraries import openvino
+
+# isort: split
+import nncf  # after our `openvino`, which keeps telemetry out
+
+_BATCH = 64
+PRESETS = {"performance": nncf.QuantizationPreset.PERFORMANCE, "mixed": nncf.QuantizationPreset.MIXED}
+
+
+def convert(source: Artifact, folder: Path, samples: Samples) -> dict[str, Any]:
+    """Write `model.xml`, and beside it `model.bin` with the weights.
+
+    Symmetric and asymmetric activations (NNCF's presets) are both tried; what differs less from the ancestor is kept.
+    Where that is beyond the limits of INT8, NNCF puts back into float32 what hurts accuracy most.
+
+    Returns:
+        Notes for the manifest: the preset, what each that was tried came to, and what produced the file.
+    """
+    logging.getLogger("nncf").setLevel(logging.WARNING)
+    trials, models = [], []
+    for name in PRESETS:
+        models.append(_quantised(source, samples, name))
+        trials.append(_trial(name, models[-1], samples))
+    best = min(range(len(trials)), key=lambda index: trials[index]["difference"])
+    if not samples.within_limits(trials[best]["agreement"], trials[best]["accuracy_drop_points"]):
+        models.append(_with_accuracy_control(source, samples, trials[best]))
+        trials.append({**_trial(trials[best]["preset"], models[-1], samples), "accuracy_control": True})
+        best = min(best, len(trials) - 1, key=lambda index: trials[index]["difference"])
+    openvino.ov.save_model(models[best], folder / FORMATS["openvino-int8"].file, compress_to_fp16=False)
+    return {
+        "producer": f"nncf {nncf.__version__}, openvino {openvino.ov.get_version()}",
+        "chosen": trials[best],
+        "trials": trials,
+    }
+
+
+def _quantised(source: Artifact, samples: Samples, preset: str) -> Any:
+    parts = _batches(samples.calibration)
+    return nncf.quantize(
+        openvino.read(source.model_path),
+        nncf.Dataset(parts, _as_input),
+        preset=PRESETS[preset],
+        target_device=nncf.TargetDevice.CPU,
+        subset_size=len(parts),
+    )
+
+
+def _with_accuracy_control(source: Artifact, samples: Samples, missed: dict[str, Any]) -> Any:
+    """Quantised again, with those layers in float32 without which the limit that was missed is kept."""
+    if missed["accuracy_drop_points"] > samples.most_drop_points:
+        truth, most = samples.labels, samples.most_drop_points / 100
+    else:
+        truth, most = samples.expected.argmax(1), 1 - samples.least_agreement
+    parts = _batches(samples.calibration)
+    judged = list(zip(_batches(samples.judged), np.split(truth, range(_BATCH, len(truth), _BATCH)), strict=True))
+
+    def share(model: Any, batches: Any) -> tuple[float, None]:
+        right = [model(_as_input(images))[0].argmax(1) == wanted for images, wanted in batches]
+        return float(np.concatenate(right).mean()), None
+
+    return nncf.quantize_with_accuracy_control(
+        openvino.read(source.model_path),
+        calibration_dataset=nncf.Dataset(parts, _as_input),
+        validation_dataset=nncf.Dataset(judged, lambda pair: pair),
+        validation_fn=share,
+        max_drop=most,
+        preset=PRESETS[missed["preset"]],
+        target_device=nncf.TargetDevice.CPU,
+        subset_size=len(parts),
+    )
+
+
+def _trial(preset: str, model: Any, samples: Samples) -> dict[str, Any]:
+    compiled = openvino.compile_for_cpu(model, "int8", host.threads())
+    request = compiled.create_infer_request()
+    answers: Probabilities = np.concatenate([
+        np.array(request.infer(_as_input(batch))[0]) for batch in _batches(samples.judged)
+    ])  # fmt: skip
+    return {
+        "preset": preset,
+        "kept_in_fp32": _kept_in_fp32(model),
+        "difference": samples.difference(answers),
+        "agreement": samples.agreement(answers),
+        "accuracy_drop_points": samples.drop_points(answers),
+    }
+
+
+def _kept_in_fp32(model: Any) -> list[str]:
+    """Convolutions and products of matrices whose weights are plain constants."""
+    weighted = [node for node in model.get_ordered_ops() if node.get_type_name() in ("Convolution", "MatMul")]
+    return [
+        node.get_friendly_name() for node in weighted if node.input_value(1).get_node().get_type_name() == "Constant"
+    ]
+
+
+def _as_input(images: Images) -> dict[str, Images]:
+    return {"images": images}
+
+
+def _batches(images: Images) -> list[Images]:
+    return [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]

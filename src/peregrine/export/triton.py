@@ -1,0 +1,122 @@
+"""A Triton model repository: one folder per Artifact, with what NVIDIA's inference server needs to serve it.
+
+    DIR/photos-onnx/
+      config.pbtxt    inputs, outputs, dynamic batching, warm-up
+      labels.txt      class names, in the order of the probabilities
+      1/model.onnx    the model's files, as they were proved
+
+Source: Triton's model configuration, and the README of each backend.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from peregrine import files
+from peregrine.artifact import Artifact
+from peregrine.errors import CheckFailed, UsageError
+
+# The model's file -> Triton's backend, which is the runtime of ours that has to have proved it.
+BACKENDS = {"model.onnx": "onnxruntime", "model.xml": "openvino", "model.plan": "tensorrt"}
+LARGEST_BATCH = 250
+QUEUE_MICROSECONDS = 500  # how long an image waits for others
+
+
+def is_served(artifact_file: str) -> bool:
+    """Whether Triton has a backend for the model's file of a format."""
+    return artifact_file in BACKENDS
+
+
+def write_model(artifact: Artifact, repository: Path, name: str) -> Path:
+    """Write one model into a repository, in place of an earlier one of that name.
+
+    Args:
+        name: of the model in requests; characters that Triton's addresses cannot hold become hyphens.
+
+    Returns:
+        The model's folder.
+
+    Raises:
+        UsageError: Triton has no backend for this format.
+        CheckFailed: the backend's runtime was not proved to predict what the trained model predicts, or the plan is
+            TensorRT-RTX's, which Triton does not load.
+    """
+    proved = _proof(artifact)
+    folder = repository / re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
+    with files.writing_folder(folder) as temporary:
+        version = temporary / "1"
+        for part in artifact.manifest.files:
+            (version / part).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(artifact.path / part, version / part)
+        labels = [" ".join(label.split()) for label in artifact.manifest.class_names]
+        files.write_text(temporary / "labels.txt", "\n".join(labels) + "\n")
+        files.write_text(temporary / "config.pbtxt", config(artifact, folder.name, proved["provider"]))
+    return folder
+
+
+def config(artifact: Artifact, name: str, provider: str) -> str:
+    """The content of config.pbtxt, a `ModelConfig` in protobuf's text format.
+
+    Args:
+        provider: where the model was proved, `cpu` or `cuda`, and is run.
+    """
+    manifest, backend = artifact.manifest, BACKENDS[artifact.format.file]
+    size, largest = manifest.preprocess.size, manifest.notes.get("batch", {}).get("largest", LARGEST_BATCH)
+    parts = [
+        f"name: {_quoted(name)}",
+        f"backend: {_quoted(backend)}",
+        f"default_model_filename: {_quoted(artifact.format.file)}",
+        f"max_batch_size: {largest}",
+        f'input [ {{ name: "images" data_type: TYPE_UINT8 dims: [ {size}, {size}, 3 ] }} ]',
+        f'output [ {{ name: "probabilities" data_type: TYPE_FP32 dims: [ {len(manifest.class_names)} ] '
+        'label_filename: "labels.txt" } ]',
+        f"dynamic_batching {{ preferred_batch_size: [ {largest} ] "
+        f"max_queue_delay_microseconds: {QUEUE_MICROSECONDS} }}",
+        f"instance_group [ {{ count: 1 kind: {'KIND_GPU' if provider == 'cuda' else 'KIND_CPU'} }} ]",
+        *(_warmup(count, size) for count in sorted({1, largest})),
+        _parameter("peregrine_artifact", artifact.id),
+    ]
+    if backend == "tensorrt":
+        parts.append("optimization { cuda { graphs: true } }")
+    if backend == "openvino":
+        parts.append(_parameter("PERFORMANCE_HINT", "THROUGHPUT"))
+    return "\n".join(parts) + "\n"
+
+
+def _proof(artifact: Artifact) -> Mapping[str, Any]:
+    """The parity row of the Candidate that Triton runs."""
+    format, backend = artifact.format.name, BACKENDS.get(artifact.format.file)
+    if backend is None:
+        raise UsageError(f"Triton serves {', '.join(BACKENDS)}; a {format} artifact is a {artifact.format.file}")
+    library = artifact.manifest.notes.get("library", backend)
+    if backend == "tensorrt" and library != "tensorrt":
+        raise CheckFailed(
+            f"Triton loads plans of the package tensorrt; this one is {library}'s; build it where tensorrt is installed"
+        )
+    rows = [row for row in artifact.evidence().get("parity", {}).values() if row["runtime"] == backend]
+    # In whichever precision: a backend takes bfloat16 where the processor has it, and cannot be told not to.
+    if not rows or any(row["verdict"] == "failed" for row in rows):
+        found = "it failed" if rows else "nothing is known of it"
+        raise CheckFailed(
+            f"Triton is given what {backend} was proved to run; of this {format} {found}; see `peregrine export`"
+        )
+    return dict(rows[0])
+
+
+def _warmup(count: int, size: int) -> str:
+    """Images of noise at one batch size, run before the model is ready."""
+    return (
+        f'model_warmup [ {{ name: "batch-{count}" batch_size: {count} inputs {{ key: "images" value '
+        f"{{ data_type: TYPE_UINT8 dims: [ {size}, {size}, 3 ] random_data: true }} }} }} ]"
+    )
+
+
+def _parameter(key: str, value: str) -> str:
+    return f"parameters {{ key: {_quoted(key)} value {{ string_value: {_quoted(value)} }} }}"
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text)
