@@ -154,7 +154,7 @@ def test_an_answer_of_another_shape_is_not_stretched(artifact: Artifact, shape: 
 
 def test_another_device_than_asked_for_is_refused(artifact: Artifact) -> None:
     with pytest.raises(
-        CheckFailed, match=r"^onnx@fake was asked to run on cuda, its library runs it on cpu; check the"
+        CheckFailed, match=r"^onnx@fake-cuda was asked to run on cuda, its library runs it on cpu; check the"
     ):
         opened(artifact, provider="cuda")
 
@@ -176,8 +176,8 @@ def test_verify_compares_with_the_golden_answers(artifact: Artifact, precision: 
         runtime.verify()
         runtime.shift = 1.1 * limit
         message = (
-            f"^onnx@fake answers its golden images differently than when it was proved: the largest difference is "
-            f"{1.1 * limit:.4f}, the limit {limit}; export the model again on this machine$"
+            f"^{runtime.candidate.key} answers its golden images differently than when it was proved: "
+            f"the largest difference is {1.1 * limit:.4f}, the limit {limit}; export the model again on this machine$"
         )
         with pytest.raises(DamagedFile, match=message):
             runtime.verify()
@@ -201,7 +201,7 @@ def test_predict_task(artifact: Artifact, tmp_path: Path) -> None:
     np.save(tmp_path / "images.npy", images)
     candidate = tiny.fake_candidate(artifact)
     output = tmp_path / "answers.npz"
-    assert predict_task(candidate.to_dict(), str(tmp_path / "images.npy"), str(output)) == {"provider": "cpu"}
+    assert predict_task(candidate.to_dict(), str(tmp_path / "images.npy"), str(output))["provider"] == "cpu"
     with opened(artifact) as runtime, np.load(output) as answers:
         assert np.array_equal(answers["probabilities"], runtime.predict(images))
         assert np.array_equal(answers["golden"], artifact.golden().answers["ancestor"])

@@ -47,7 +47,7 @@ def test_every_batch_size_runs_the_one_trace(artifact: Artifact) -> None:
 
 @pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="this machine has a GPU")
 def test_a_device_that_is_not_here(artifact: Artifact) -> None:
-    with pytest.raises(MissingDevice, match="keras@keras runs on cuda; TensorFlow finds no such device"):
+    with pytest.raises(MissingDevice, match="keras@keras-cuda runs on cuda; TensorFlow finds no such device"):
         replace(default_candidate(artifact), provider="cuda").open()
 
 

@@ -51,7 +51,7 @@ def test_a_provider_that_is_not_built_in(artifact: Artifact) -> None:
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this ONNX Runtime is built with CUDA")
     candidate = tiny.replace(default_candidate(artifact), provider="cuda")
-    message = "^onnx@onnxruntime runs on cuda; this ONNX Runtime is built without it$"
+    message = "^onnx@onnxruntime-cuda runs on cuda; this ONNX Runtime is built without it$"
     with pytest.raises(MissingDevice, match=message):
         candidate.open()
 

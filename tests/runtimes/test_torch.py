@@ -56,7 +56,7 @@ def test_runs_with_the_threads_of_its_candidate(artifact: Artifact) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
 def test_a_device_that_is_not_here(artifact: Artifact) -> None:
-    with pytest.raises(MissingDevice, match="torch@torch runs on cuda; PyTorch finds no such device"):
+    with pytest.raises(MissingDevice, match="torch@torch-cuda runs on cuda; PyTorch finds no such device"):
         replace(default_candidate(artifact), provider="cuda").open()
 
 

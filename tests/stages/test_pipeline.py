@@ -178,8 +178,8 @@ def test_an_engine_that_cannot_be_proved_here_is_built_and_says_so(copy: Path) -
     assert f"tensorrt was built at {copy / 'artifacts' / 'tensorrt'}, but not proved: tensorrt@tensorrt" in last
     assert "runs on an NVIDIA GPU; its driver (libcuda) finds none here" in last
     assert Artifact.open(copy / "artifacts" / "tensorrt").evidence() == {}
-    (entry,) = json.loads((copy / "results" / "parity.json").read_text())["skipped"]
-    assert (entry["format"], entry["status"]) == ("tensorrt", "unproved")
+    skipped = json.loads((copy / "results" / "parity.json").read_text())["skipped"]
+    assert {entry["format"]: entry["status"] for entry in skipped}["tensorrt"] == "unproved"
     call("report", copy, cwd=copy.parent)
     assert "tensorrt was built, but not proved here: " in (copy / "report.html").read_text("utf-8")
 
@@ -297,11 +297,11 @@ with peregrine.open(export.artifact, verify=True) as model:
 assert probabilities.shape == (len(splits.test), 10), probabilities.shape
 assert abs((probabilities.argmax(1) == splits.test.labels).mean() - figures["accuracy"]) < 0.02
 rows = peregrine.benchmark("api", rounds=1)["rows"]
-print(len(rows), peregrine.report("api"))
+print(*(row["candidate"] for row in rows), peregrine.report("api"))
 """
     ended = subprocess.run([sys.executable, "-c", script], cwd=work, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.split()[0] == "2"
+    assert {"torch@torch", "onnx@onnxruntime"} <= set(ended.stdout.split())
     assert ended.stderr == ""
 
 
