@@ -76,8 +76,10 @@ def test_external_data_is_refused(hide: Any, tmp_path: Path) -> None:
         )
 
 
-def test_a_runtime_refuses_it_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_runtime_refuses_it_too(runtime: str, tmp_path: Path) -> None:
     """The hashes are right, and so somebody made it who knows how."""
+    pytest.importorskip(runtime, reason=f"{runtime} is not installed")
     model = onnx_making.network()
     model.graph.initializer.remove(model.graph.initializer[0])
     model.graph.initializer.append(outside("mean", "model.onnx"))
@@ -86,7 +88,7 @@ def test_a_runtime_refuses_it_too(tmp_path: Path) -> None:
     ) as folder:
         (folder / "model.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(CheckFailed, match=r"takes 'mean' from 'model\.onnx'; save it as one file"):
-        default_candidate(Artifact.open(tmp_path / "onnx")).open()
+        default_candidate(Artifact.open(tmp_path / "onnx"), runtime).open()
 
 
 @pytest.mark.parametrize("content", [b"no model", b"\x08\xff"])

@@ -13,6 +13,8 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # 
 import openvino as ov  # noqa: E402
 from openvino import opset14  # noqa: E402
 
+from peregrine.libraries import onnx_file  # noqa: E402
+
 __all__ = ["compile_for_cpu", "keep_pooling_first", "ov", "read", "runs_in"]
 
 # What OpenVINO does not move before the pooling, or what may be moved: of Relu the maximum is the Relu of the maximum.
@@ -25,10 +27,14 @@ def read(path: Path) -> Any:
     """A verified `model.onnx`, or `model.xml` with its `model.bin`, as OpenVINO's model.
 
     The files are read here, so that what was verified is what is parsed.
+
+    Raises:
+        CheckFailed: an ONNX file keeps weights in another file.
     """
-    parts = [path.read_bytes()]
     if path.suffix == ".xml":
-        parts.append(path.with_suffix(".bin").read_bytes())
+        parts = [path.read_bytes(), path.with_suffix(".bin").read_bytes()]
+    else:
+        parts = [onnx_file.read(path)]
     model = ov.Core().read_model(*parts)
     keep_pooling_first(model)
     return model
