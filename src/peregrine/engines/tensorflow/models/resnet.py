@@ -11,8 +11,8 @@ Shapes at 32 pixels, width 16 and depth 20, without N:
 
 Source: He et al. 2016, "Identity Mappings in Deep Residual Networks", arXiv:1603.05027, and for CIFAR "Deep Residual
 Learning for Image Recognition", arXiv:1512.03385, section 4.2. Where the width changes, the latter pads with zeros what
-goes past a block; here it is a convolution 1×1 with stride 2, 2,560 weights at depth 20. In every export that is one
-more convolution, with which runtimes fuse the sum; a strided slice and padded channels stay operations of their own.
+goes past a block; here it is a convolution 1×1 of every other pixel, 2,560 weights at depth 20. Runtimes fuse the sum
+with it; padded channels stay an operation of their own.
 """
 
 from typing import Annotated, Any
