@@ -24,7 +24,7 @@ class Options(Table):
         widths: channels of each group.
         depth: convolutions in each group: one number for all, or one for each.
         skip_from: in groups of so many convolutions or more, the first one's activation also goes past the others and
-            joins the last one's norm; 3 as in airbench96.
+            joins the last one's norm; 3 as in airbench96, 5 for none.
         activation: after the whitening and after every norm.
         whitening: number of whitening filters, two for each direction in which patches vary; `auto` takes all that the
             training images support: 24 for colour, 8 for grey.

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from peregrine.engines.pytorch import smallmaps
-from peregrine.engines.pytorch.smallmaps import Convolution3x3
+from peregrine.engines.pytorch.convolution import Convolution3x3
 
 pytestmark = pytest.mark.torch
 

@@ -3,14 +3,15 @@
 On a map of 2×2 pixels, padded to 4×4, 20 of the 36 products that a convolution of 3×3 takes are with zeros; on one
 pixel 8 of 9. Here each output pixel is one matrix product of the inputs that it sees with the weights that they meet,
 and so are the gradients. On two cores of a Zen 5 (bf16, 256 channels, batch 500), forward and backward passes take
-4.8 ms instead of 18 at 2×2, 14 instead of 26 at 3×3; from 5×5 on, oneDNN's convolution is as fast.
+4.8 ms instead of 18 at 2×2, 14 instead of 26 at 3×3; from 5×5 on, oneDNN's convolution is as fast. See `winograd` for
+maps a little larger.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 # From how many images times channels in and out on this is faster than oneDNN, by the map's longest side in pixels:
@@ -19,28 +20,21 @@ _FEWEST_LOW = {1: 1_000_000, 2: 2_000_000, 3: 20_000_000, 4: 30_000_000}  # bf16
 _FEWEST_FP32 = {1: 8_000_000, 2: 8_000_000}
 
 
-class Convolution3x3(nn.Conv2d):
-    """A convolution 3×3 with a padding of 1 and no bias; like `nn.Conv2d`, but fast on small maps in training.
+def convolve(images: Tensor, weight: Tensor, stride: int) -> Tensor:
+    """Like `torch.nn.functional.conv2d` with a padding of 1.
 
-    Elsewhere, as in an export or in evaluation, it is the convolution of PyTorch and nothing else.
+    Args:
+        images: float `(N, I, H, W)`.
+        weight: float `(O, I, 3, 3)`.
     """
+    return _Products.apply(images, weight, stride)  # type: ignore[no-any-return, no-untyped-call]
 
-    def __init__(self, inside: int, out: int, stride: int = 1) -> None:
-        super().__init__(inside, out, 3, stride, padding=1, bias=False)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Float `(N, I, H, W)` to `(N, O, H/stride, W/stride)`, rounded up."""
-        trains = self.training and torch.is_grad_enabled() and images.device.type == "cpu"
-        if trains and torch.is_autocast_enabled("cpu"):
-            images = images.to(torch.get_autocast_dtype("cpu"))
-        if trains and self._pays(images):
-            return _Products.apply(images, self.weight, self.stride[0])  # type: ignore[no-any-return, no-untyped-call]
-        return super().forward(images)
-
-    def _pays(self, images: Tensor) -> bool:
-        fewest = _FEWEST_LOW if images.dtype in (torch.bfloat16, torch.float16) else _FEWEST_FP32
-        side = max(images.shape[2:])
-        return side in fewest and len(images) * self.in_channels * self.out_channels >= fewest[side]
+def pays(images: Tensor, weight: Tensor) -> bool:
+    """Whether that is faster than oneDNN."""
+    fewest = _FEWEST_LOW if images.dtype in (torch.bfloat16, torch.float16) else _FEWEST_FP32
+    side = max(images.shape[2:])
+    return side in fewest and len(images) * weight.shape[0] * weight.shape[1] >= fewest[side]
 
 
 class _Products(torch.autograd.Function):

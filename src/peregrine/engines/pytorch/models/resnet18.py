@@ -30,8 +30,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from peregrine.dataset import Images
 from peregrine.engines.pytorch import pretrained
+from peregrine.engines.pytorch.convolution import Convolution3x3
 from peregrine.engines.pytorch.models.base import IMAGENET, Network, Standard
-from peregrine.engines.pytorch.smallmaps import Convolution3x3
 from peregrine.validation import Table
 
 WIDTHS = (64, 128, 256, 512)

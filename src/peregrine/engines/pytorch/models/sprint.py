@@ -24,8 +24,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from peregrine.engines.pytorch.convolution import Convolution3x3
 from peregrine.engines.pytorch.models.base import Network
-from peregrine.engines.pytorch.smallmaps import Convolution3x3
 from peregrine.engines.sprint import PATCH, Activation, Options
 from peregrine.engines.sprint import resolve as resolve
 from peregrine.engines.whitening import whitening_filters
