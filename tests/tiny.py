@@ -9,6 +9,7 @@ import numpy as np
 from peregrine.artifact import ANCESTOR, Artifact, Golden
 from peregrine.candidate import Candidate, default_candidate
 from peregrine.dataset import Images
+from peregrine.formats import FORMATS
 from peregrine.recipe import Recipe
 from peregrine.rundir import RunDirectory
 from peregrine.runtimes.fake import FakeRuntime
@@ -60,8 +61,7 @@ def artifact(
     """An Artifact whose model is `content`, which no library has to like."""
     golden = golden or Golden(images(2), {ANCESTOR: answers(2)})
     with Artifact.write(path, format=format, like=like(**changes), golden=golden, notes={"opset": 20}) as folder:
-        names = {"keras": "model.keras", "torch": "model.safetensors", "onnx": "model.onnx"}
-        (folder / names[format]).write_bytes(content)
+        (folder / FORMATS[format].file).write_bytes(content)
     return Artifact.open(path)
 
 

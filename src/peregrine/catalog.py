@@ -13,7 +13,7 @@ from peregrine.errors import MissingDependency, UsageError, suggestion
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a piece lives, which pip extra brings its libraries, and one line for the listings."""
+    """Where a piece lives, the pip extra that brings its libraries (or several: `tensorflow,litert`), a summary."""
 
     target: str
     extra: str = ""
@@ -74,6 +74,12 @@ CATALOG: dict[str, dict[str, Entry]] = {
     # source format _to_ target format, with _ for -
     "edge": {
         "keras_to_onnx": Entry("peregrine.export.keras_to_onnx:convert", "tensorflow"),
+        "keras_to_h5": Entry("peregrine.export.keras_to_h5:convert", "tensorflow"),
+        "keras_to_savedmodel": Entry("peregrine.export.keras_to_savedmodel:convert", "tensorflow"),
+        "keras_to_tflite": Entry("peregrine.export.keras_to_tflite:convert", "tensorflow"),
+        "keras_to_tflite_fp16": Entry("peregrine.export.keras_to_tflite_fp16:convert", "tensorflow"),
+        "keras_to_tflite_dynamic": Entry("peregrine.export.keras_to_tflite_dynamic:convert", "tensorflow"),
+        "keras_to_tflite_int8": Entry("peregrine.export.keras_to_tflite_int8:convert", "tensorflow,litert"),
         "torch_to_onnx": Entry("peregrine.export.torch_to_onnx:convert", "torch"),
         "onnx_to_onnx_fp16": Entry("peregrine.export.onnx_to_onnx_fp16:convert"),
         "onnx_to_onnx_int8": Entry("peregrine.export.onnx_to_onnx_int8:convert"),
@@ -88,6 +94,8 @@ CATALOG: dict[str, dict[str, Entry]] = {
     "runtime": {
         "fake": Entry("peregrine.runtimes.fake:FakeRuntime", summary="a test double with a fixed answer"),
         "keras": Entry("peregrine.runtimes.keras:KerasRuntime", "tensorflow", "Keras on TensorFlow"),
+        "savedmodel": Entry("peregrine.runtimes.savedmodel:SavedModelRuntime", "tensorflow", "TensorFlow's SavedModel"),
+        "tflite": Entry("peregrine.runtimes.tflite:TfliteRuntime", "litert", "LiteRT on the CPU"),
         "torch": Entry("peregrine.runtimes.torch:TorchRuntime", "torch", "PyTorch eager"),
         "onnxruntime": Entry("peregrine.runtimes.onnxruntime:OnnxRuntime", summary="ONNX Runtime"),
         "openvino": Entry("peregrine.runtimes.openvino:OpenVinoRuntime", "openvino", "OpenVINO on the CPU"),

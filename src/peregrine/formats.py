@@ -15,6 +15,8 @@ class Format:
         precision: what the weights and activations are stored in: `fp32`, `fp16` or `int8`.
         runtimes: keys of the catalogue's runtimes that open it, the default first.
         summary: one line for `peregrine formats`.
+        dynamic: whether activations become integers by the ranges of each batch: there is nothing to calibrate, and an
+            image's answer depends a little on the others.
     """
 
     name: str
@@ -22,12 +24,19 @@ class Format:
     precision: str
     runtimes: tuple[str, ...]
     summary: str
+    dynamic: bool = False
 
 
 FORMATS = {
     format.name: format
     for format in (
         Format("keras", "model.keras", "fp32", ("keras",), "Keras model, what the TensorFlow engine trains"),
+        Format("h5", "model.h5", "fp32", ("keras",), "Keras model in HDF5, for older programs"),
+        Format("savedmodel", "saved_model", "fp32", ("savedmodel",), "SavedModel, for TensorFlow Serving"),
+        Format("tflite", "model.tflite", "fp32", ("tflite",), "TFLite, for phones and small computers"),
+        Format("tflite-fp16", "model.tflite", "fp16", ("tflite",), "TFLite with weights in half precision"),
+        Format("tflite-dynamic", "model.tflite", "int8", ("tflite",), "TFLite with INT8 weights, not calibrated", True),
+        Format("tflite-int8", "model.tflite", "int8", ("tflite",), "TFLite in INT8, calibrated"),
         Format("torch", "model.safetensors", "fp32", ("torch",), "PyTorch weights, what the PyTorch engine trains"),
         Format("onnx", "model.onnx", "fp32", ("onnxruntime", "openvino"), "ONNX, for ONNX Runtime and most others"),
         Format("onnx-fp16", "model.onnx", "fp16", ("onnxruntime",), "ONNX in half precision, for GPUs"),

@@ -14,7 +14,7 @@ from peregrine.errors import UsageError
 
 LIBRARIES = (
     "peregrine", "numpy", "pillow", "torch", "tensorflow", "tensorflow-cpu", "keras", "onnx", "onnxruntime",
-    "openvino", "nncf", "tensorrt", "tensorrt-rtx-cu13",
+    "ai-edge-litert", "openvino", "nncf", "tensorrt", "tensorrt-rtx-cu13",
 )  # fmt: skip
 
 

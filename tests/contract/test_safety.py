@@ -1,7 +1,7 @@
 """Every byte of an Artifact counts: whichever is changed, it is refused before any library sees one of them.
 
-The ancestors and ONNX are real models. Of the other formats, whose smallest files may be large, the content is noise:
-what is verified are bytes, and nothing has to understand them.
+What is small is a real model. Of the other formats, whose smallest files may be large, the content is noise: what is
+verified are bytes, and nothing has to understand them.
 """
 
 import zipfile
@@ -30,6 +30,21 @@ def real_keras(path: Path) -> None:
     keras_ancestor.write(path, 8, widths=[2], dense=[2])
 
 
+def real_h5(path: Path) -> None:
+    real_keras(path.with_name("source"))
+    convert_task("keras_to_h5", str(path.with_name("source")), str(path), "h5")
+
+
+def real_savedmodel(path: Path) -> None:
+    real_keras(path.with_name("source"))
+    convert_task("keras_to_savedmodel", str(path.with_name("source")), str(path), "savedmodel")
+
+
+def real_tflite(path: Path) -> None:
+    real_keras(path.with_name("source"))
+    convert_task("keras_to_tflite", str(path.with_name("source")), str(path), "tflite")
+
+
 def real_torch(path: Path) -> None:
     pytest.importorskip("torch", reason="the extra torch is not installed")
     import torch_ancestor
@@ -56,8 +71,18 @@ def noise(path: Path, format: Format) -> None:
             (model / "variables" / "variables.index").write_bytes(NOISE[:100])
 
 
-REAL = {"keras": real_keras, "torch": real_torch, "onnx": real_onnx}
-MARKS = {"keras": [pytest.mark.tensorflow], "torch": [pytest.mark.torch], "onnx": [pytest.mark.torch]}
+REAL = {
+    "keras": real_keras,
+    "h5": real_h5,
+    "savedmodel": real_savedmodel,
+    "tflite": real_tflite,
+    "torch": real_torch,
+    "onnx": real_onnx,
+}
+MARKS = {
+    name: [pytest.mark.torch if name in ("torch", "onnx") else pytest.mark.tensorflow]
+    for name in REAL
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("format", [pytest.param(name, marks=MARKS.get(name, [])) for name in FORMATS])

@@ -52,5 +52,10 @@ def test_both_engines_reach_onnx() -> None:
 
 def test_only_what_goes_to_int8_needs_images() -> None:
     calibrating = {step.edge for step in steps() if step.calibrates}
-    assert calibrating == {"onnx_to_onnx_int8", "onnx_to_onnx_int8_symmetric", "onnx_to_openvino_int8"}
+    assert calibrating == {
+        "keras_to_tflite_int8",
+        "onnx_to_onnx_int8",
+        "onnx_to_onnx_int8_symmetric",
+        "onnx_to_openvino_int8",
+    }
     assert not Step("onnx_int8_to_openvino_int8", "onnx-int8", "openvino-int8").calibrates

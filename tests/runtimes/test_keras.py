@@ -51,16 +51,17 @@ def test_a_device_that_is_not_here(artifact: Artifact) -> None:
         replace(default_candidate(artifact), provider="cuda").open()
 
 
-def test_code_inside_a_model_is_refused(artifact: Artifact, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["model.keras", "model.h5"])
+def test_code_inside_a_model_is_refused(name: str, tmp_path: Path) -> None:
     """The hashes may fit a file that somebody prepared; Keras' safe mode is the second lock."""
-    from peregrine.engines.tensorflow.checkpoint import load_model
+    from peregrine.engines.tensorflow.checkpoint import load_model, save_model
     from peregrine.engines.tensorflow.library import keras
 
     images = keras.Input((12, 12, 3), dtype="uint8")
     model = keras.Model(images, keras.layers.Lambda(lambda x: x, name="probabilities")(images))
-    model.save(tmp_path / "model.keras")
-    with pytest.raises(DamagedFile, match=r"model\.keras is not a Keras model of ours .*Lambda"):
-        load_model(tmp_path / "model.keras")
+    save_model(model, tmp_path / name)
+    with pytest.raises(DamagedFile, match=rf"{name} is not a Keras model of ours .*ambda"):
+        load_model(tmp_path / name)
 
 
 def test_a_process_of_its_own_runs_with_the_candidates_threads_and_says_nothing(artifact: Artifact) -> None:

@@ -19,7 +19,8 @@ class Step:
     @property
     def calibrates(self) -> bool:
         """Whether it goes to INT8 from more, and so needs images."""
-        return find_format(self.target).precision == "int8" != find_format(self.source).precision
+        target = find_format(self.target)
+        return target.precision == "int8" != find_format(self.source).precision and not target.dynamic
 
 
 def steps() -> list[Step]:

@@ -12,6 +12,7 @@ from peregrine.formats import FORMATS
 EXTRAS = {
     "tensorflow": ("tensorflow", "keras", "tf2onnx", "tensorboard"),
     "torch": ("torch", "onnxscript", "safetensors", "tensorboard"),
+    "litert": ("ai_edge_litert",),
     "openvino": ("openvino", "nncf"),
     "tensorrt": ("tensorrt|tensorrt_rtx", "torch"),  # either
 }
@@ -41,8 +42,9 @@ def diagnose() -> dict[str, Any]:
 
 
 def missing_modules(extra: str) -> list[str]:
-    """Modules of an extra that are not installed."""
-    return [module for module in EXTRAS.get(extra, ()) if not any(map(_installed, module.split("|")))]
+    """Modules of an extra, or of several set apart by commas, that are not installed."""
+    modules = [module for part in extra.split(",") for module in EXTRAS.get(part, ())]
+    return [module for module in modules if not any(map(_installed, module.split("|")))]
 
 
 def _installed(module: str) -> bool:

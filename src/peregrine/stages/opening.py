@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from peregrine import catalog
 from peregrine.artifact import Artifact
 from peregrine.candidate import default_candidate
 from peregrine.runtimes.base import Runtime
@@ -34,13 +35,20 @@ def open_model(target: str | Path | Artifact, *, runtime: str | None = None, ver
 def preferred(target: str | Path | Artifact) -> Artifact:
     """The Artifact to predict with: of a run the first proved fp32 export, else its trained model.
 
-    An export starts in a fraction of the time that the training library needs.
+    An export starts in a fraction of the time that the training library needs, unless it needs that one too.
     """
     found = Target.find(target)
     if not found.whole_run or found.run is None:
         return found.artifact
+    trained_with = _library(found.artifact)
     for artifact in found.run.artifacts():
         proof = artifact.evidence().get("parity", {}).get(default_candidate(artifact).key)
-        if artifact.manifest.precision == "fp32" and proof and proof["verdict"] != "failed":
+        proved = artifact.manifest.precision == "fp32" and proof and proof["verdict"] != "failed"
+        if proved and _library(artifact) != trained_with:
             return artifact
     return found.artifact
+
+
+def _library(artifact: Artifact) -> str:
+    """The pip extra that brings what an Artifact is run by; empty for what is always there."""
+    return catalog.find("runtime", default_candidate(artifact).runtime).extra

@@ -7,10 +7,8 @@ import contextlib
 import logging
 import os
 import sys
-import tempfile
-from collections.abc import Iterator
 
-from peregrine import host
+from peregrine import chatter, host
 from peregrine.errors import UsageError
 
 logger = logging.getLogger("peregrine")
@@ -19,34 +17,11 @@ logger = logging.getLogger("peregrine")
 # logging is not set up before that. Anything else that appears meanwhile is passed on.
 _CHATTER = (b"absl::InitializeLog", b"oneDNN custom operations are on")
 
-
-@contextlib.contextmanager
-def _without_chatter() -> Iterator[None]:
-    sys.stderr.flush()
-    try:
-        before = os.dup(2)
-    except OSError:  # no stderr: nobody to spare
-        yield
-        return
-    with tempfile.TemporaryFile() as caught:
-        os.dup2(caught.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(before, 2)
-            os.close(before)
-            caught.seek(0)
-            for line in caught:
-                if not any(chatter in line for chatter in _CHATTER):
-                    os.write(2, line)
-
-
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 if "keras" not in sys.modules:
     os.environ["KERAS_BACKEND"] = "tensorflow"
 
-with _without_chatter():
+with chatter.without(*_CHATTER):
     import keras
     import tensorflow as tf
 
