@@ -27,7 +27,9 @@ class Format:
 FORMATS = {
     format.name: format
     for format in (
-        Format("keras", "model.keras", "fp32", ("keras",), "Keras model, what the TensorFlow engine trains"),
+        Format(
+            "keras", "model.keras", "fp32", ("keras",), "Keras model: what the TensorFlow engine trains, or PyTorch's"
+        ),
         Format("torch", "model.safetensors", "fp32", ("torch",), "PyTorch weights, what the PyTorch engine trains"),
         Format("onnx", "model.onnx", "fp32", ("onnxruntime", "openvino"), "ONNX, for ONNX Runtime and most others"),
         Format("onnx-fp16", "model.onnx", "fp16", ("onnxruntime",), "ONNX in half precision, for GPUs"),

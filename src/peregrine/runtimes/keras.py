@@ -12,7 +12,7 @@ from peregrine.engines.tensorflow.checkpoint import load_model
 from peregrine.engines.tensorflow.library import keras, tf, use_threads
 from peregrine.engines.tensorflow.network import compiled
 from peregrine.errors import MissingDevice
-from peregrine.runtimes.base import Runtime
+from peregrine.runtimes.base import Operation, Runtime
 
 _DEVICES = {"cpu": "CPU", "cuda": "GPU"}
 
@@ -60,6 +60,15 @@ class KerasRuntime(Runtime):
             name: (value.transpose(0, 3, 1, 2) if value.ndim == 4 else value).astype(np.float32)
             for name, value in found.items()
         }
+
+    def operations(self) -> list[Operation]:
+        found = load_model(self.artifact.model_path).layers
+        names = {id(layer.output): layer.name for layer in found}
+        return [
+            (layer.name, type(layer).__name__, tuple(names[id(x)] for x in tf.nest.flatten(layer.input)), (layer.name,))
+            for layer in found
+            if not isinstance(layer, keras.layers.InputLayer)
+        ]
 
     def _run(self, function: Any, images: Images) -> npt.NDArray[np.float32]:
         with tf.device(self._device):
