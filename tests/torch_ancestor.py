@@ -16,13 +16,17 @@ CLASSES = ("cat", "dog", "falcon")
 
 
 def write(path: Path, size: int = 12, temperature: float = 1.7, **options: Any) -> Artifact:
-    """Write one for `size`-pixel images of three classes; `options` are the network's."""
-    model = ModelChoice.model_validate({"name": "sprint", "widths": [8, 16], "whitening": 24, **options})
+    """Write one for `size`-pixel images of three classes; `options` are the network's, or change a small `sprint`."""
+    chosen = options if "name" in options else {"name": "sprint", "widths": [8, 16], "whitening": 24, **options}
+    model = ModelChoice.model_validate(chosen)
     images = making.images(64, size)
     classifier = build_classifier(model, size, len(CLASSES))
     classifier.normalise = Normalise.of(images)
     pixels = torch.from_numpy(images)
     classifier.network.fit(classifier.normalise(pixels.permute(0, 3, 1, 2).float()))
+    for weight in classifier.network.parameters():
+        if weight.requires_grad and weight.ndim == 1:  # biases, most of which start as zeros
+            weight.data += torch.rand(len(weight), generator=torch.Generator().manual_seed(0)) / 3
     for _ in range(10):  # the norms' averages settle
         classifier.train()(pixels)
     restored = RestoredModel(classifier.eval())

@@ -13,7 +13,7 @@ from peregrine.errors import MissingDependency, UsageError, suggestion
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a piece lives, the pip extra that brings its libraries (or several: `tensorflow,litert`), a summary."""
+    """Where a piece lives, which pip extras (`tensorflow,torch`) bring its libraries, and one line for the listings."""
 
     target: str
     extra: str = ""
@@ -81,6 +81,7 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "keras_to_tflite_dynamic": Entry("peregrine.export.keras_to_tflite_dynamic:convert", "tensorflow"),
         "keras_to_tflite_int8": Entry("peregrine.export.keras_to_tflite_int8:convert", "tensorflow,litert"),
         "torch_to_onnx": Entry("peregrine.export.torch_to_onnx:convert", "torch"),
+        "torch_to_keras": Entry("peregrine.export.torch_to_keras:convert", "tensorflow,torch"),
         "onnx_to_onnx_fp16": Entry("peregrine.export.onnx_to_onnx_fp16:convert"),
         "onnx_to_onnx_int8": Entry("peregrine.export.onnx_to_onnx_int8:convert"),
         "onnx_to_onnx_int8_symmetric": Entry("peregrine.export.onnx_to_onnx_int8_symmetric:convert"),

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from peregrine.candidate import Candidate
-from peregrine.libraries import onnx_file
 
 Values = npt.NDArray[np.float32]
 
@@ -88,10 +87,10 @@ def first_divergence(nodes: Sequence[Node], found: Mapping[str, float], limit: f
 
 
 def explain_task(candidate: dict[str, Any], reference: dict[str, Any], images: str) -> dict[str, Any]:
-    """Worker task: compare the layers of an ONNX file with those of the model that it comes from.
+    """Worker task: compare the layers of an ONNX or Keras file with those of the model that it comes from.
 
     Args:
-        candidate, reference: `Candidate.to_dict()`; the first runs an ONNX file.
+        candidate, reference: `Candidate.to_dict()`; the runtime of the first tells its `operations`.
         images: path of an .npy file, uint8 `(n, H, W, 3)`.
 
     Returns:
@@ -105,7 +104,7 @@ def explain_task(candidate: dict[str, Any], reference: dict[str, Any], images: s
     with examined.open() as runtime:
         values = runtime.layers(pixels)
         limit = LIMITS[runtime.artifact.manifest.precision]
-        nodes = _nodes(runtime.artifact.model_path)
+        nodes = [Node(*operation) for operation in runtime.operations()]
     found = differences(expected, values, same_names)
     first = first_divergence(nodes, found, limit)
     layers = [
@@ -114,13 +113,6 @@ def explain_task(candidate: dict[str, Any], reference: dict[str, Any], images: s
         if node.outputs and all(name in found for name in node.outputs)
     ]
     return {"first": asdict(first) if first else None, "limit": limit, "layers": layers}
-
-
-def _nodes(path: Path) -> list[Node]:
-    return [
-        Node(node.name or node.output[0], node.op_type, tuple(node.input), tuple(node.output))
-        for node in onnx_file.load(path).graph.node
-    ]
 
 
 def _relative(value: Values, other: Values) -> float:

@@ -30,7 +30,9 @@ class Format:
 FORMATS = {
     format.name: format
     for format in (
-        Format("keras", "model.keras", "fp32", ("keras",), "Keras model, what the TensorFlow engine trains"),
+        Format(
+            "keras", "model.keras", "fp32", ("keras",), "Keras model: what the TensorFlow engine trains, or PyTorch's"
+        ),
         Format("h5", "model.h5", "fp32", ("keras",), "Keras model in HDF5, for older programs"),
         Format("savedmodel", "saved_model", "fp32", ("savedmodel",), "SavedModel, for TensorFlow Serving"),
         Format("tflite", "model.tflite", "fp32", ("tflite",), "TFLite, for phones and small computers"),

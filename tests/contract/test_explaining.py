@@ -113,7 +113,7 @@ def test_what_cannot_be_compared_says_so(run: RunDirectory, sound: Artifact, tmp
     ancestor, images = run.ancestor(), small_runs.splits().test.images[:2]
     told = explain(run, default_candidate(ancestor), ancestor, images, tmp_path)
     assert told == (
-        "the layers of a model.safetensors cannot be looked into; explain the ONNX file that it was made of"
+        "the layers of a model.safetensors cannot be looked into; explain the ONNX or Keras file that it was made of"
     )
     golden = ancestor.golden()
     with Artifact.write(tmp_path / "half", format="onnx-fp16", like=ancestor.inherited(), golden=golden) as folder:
@@ -130,6 +130,11 @@ def test_a_runtime_that_shows_no_layers(tmp_path: Path) -> None:
     artifact = tiny.fake_artifact(tmp_path / "fake")
     with (
         tiny.fake_candidate(artifact).open() as runtime,
-        pytest.raises(UsageError, match=r"^onnx@fake does not show its layers; ONNX files and ancestors do$"),
+        pytest.raises(UsageError, match=r"^onnx@fake does not show its layers; ONNX files, Keras models and an"),
     ):
         runtime.layers(tiny.images(1))
+    with (
+        tiny.fake_candidate(artifact).open() as runtime,
+        pytest.raises(UsageError, match=r"^onnx@fake does not show its operations; ONNX files and Keras models do$"),
+    ):
+        runtime.operations()

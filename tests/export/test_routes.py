@@ -50,6 +50,12 @@ def test_both_engines_reach_onnx() -> None:
     assert [step.edge for step in route("torch", "onnx")] == ["torch_to_onnx"]
 
 
+def test_pytorchs_networks_go_to_keras_for_what_is_made_of_keras_alone() -> None:
+    assert [step.edge for step in route("torch", "keras")] == ["torch_to_keras"]
+    by_keras = {format for format in reachable("torch") if "torch_to_keras" in {s.edge for s in route("torch", format)}}
+    assert not {format for format in by_keras if format.startswith(("onnx", "openvino", "tensorrt"))}
+
+
 def test_only_what_goes_to_int8_needs_images() -> None:
     calibrating = {step.edge for step in steps() if step.calibrates}
     assert calibrating == {

@@ -1,6 +1,7 @@
 """The whole way on real digits, as the command line goes it, and everything that one does with a run afterwards."""
 
 import csv
+import importlib.util
 import io
 import json
 import os
@@ -154,7 +155,19 @@ def test_export_again_and_unknown_format(work: Path) -> None:
     outcome = last_line(call("export", "digits", "--to", "onnx", "--json", cwd=work))["exports"][0]
     assert outcome["status"] in ("proved", "inconclusive")
     call("export", "digits", "--to", "onx", cwd=work, status=2)
-    call("export", "digits", "--to", "keras", cwd=work, status=2)
+
+
+def test_the_network_is_a_keras_model_too(work: Path, run: RunDirectory) -> None:
+    if importlib.util.find_spec("keras") is None:
+        pytest.skip("the extra tensorflow is not installed")
+    (outcome,) = [made for made in json.loads((work / "run.json").read_text())["exports"] if made["format"] == "keras"]
+    (row,) = outcome["parity"]
+    assert (row["candidate"], row["verdict"], row["disagreements"]) == ("keras@keras", "passed", 0)
+    assert row["max_difference"] < 1e-5
+    with peregrine.open(run.path) as model:
+        assert model.candidate.key == "onnx@onnxruntime", "it starts faster"
+    with peregrine.open(run.artifact_path("keras"), verify=True) as model:
+        assert model.candidate.key == "keras@keras"
 
 
 def test_export_to_a_triton_repository(work: Path, run: RunDirectory) -> None:
@@ -276,6 +289,24 @@ sys.meta_path.insert(0, Crash())
     assert "SIGABRT" in ended.stderr
     assert "worker-export-torch_to_onnx.log" in ended.stderr
     assert "Accuracy on" in call("evaluate", copy, cwd=tmp_path)
+
+
+def test_a_missing_library_is_named_with_its_extras(copy: Path, tmp_path: Path) -> None:
+    """Nobody who trains with PyTorch has to install TensorFlow, unless for what is made by it."""
+    (tmp_path / "sitecustomize.py").write_text("""
+import sys
+class Missing:
+    def find_spec(self, name, path, target=None):
+        if name in ("keras", "tensorflow"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Missing())
+""")
+    ended = invoke("export", copy, "--to", "keras", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert ended.returncode == 3
+    assert ended.stderr.splitlines()[-1] == (
+        "peregrine: edge torch_to_keras needs the library 'keras', which is not installed; "
+        "run: pip install 'peregrine[tensorflow,torch]'"
+    )
 
 
 def test_report_again(work: Path, run: RunDirectory) -> None:

@@ -33,7 +33,9 @@ def command(
     ] = None,
     explain: Annotated[
         bool,
-        typer.Option("--explain", help="Name the first layer of an ONNX file that diverges, where a proof fails."),
+        typer.Option(
+            "--explain", help="Name the first layer of an ONNX or Keras file that diverges, where a proof fails."
+        ),
     ] = False,
     json: options.Json = False,
 ) -> None:

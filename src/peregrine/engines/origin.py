@@ -110,10 +110,10 @@ def find_origin(path: str | Path) -> Origin:
 
 def _of_artifact(artifact: Artifact) -> Origin:
     manifest = artifact.manifest
-    if manifest.format not in TRAINED:
+    if manifest.format not in TRAINED or manifest.parent is not None:  # such as PyTorch's network as a Keras model
         raise UsageError(
-            f"load_model takes artifacts of format {' or '.join(TRAINED)}; {artifact.path} is {manifest.format}, and "
-            f"its network was trained by the engine {manifest.engine}"
+            f"load_model takes trained models, artifacts of format {' or '.join(TRAINED)}; {artifact.path} is an "
+            f"export of one to {manifest.format}, and its network was trained by the engine {manifest.engine}"
         )
     recipe = _recipe(manifest.recipe, artifact.path)
     return Origin(artifact.model_path, recipe, manifest.class_names, manifest.temperature)

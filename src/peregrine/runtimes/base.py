@@ -21,6 +21,9 @@ from peregrine.errors import CheckFailed, DamagedFile, UsageError
 
 BATCH = 250  # images a library sees at once; larger batches gained nothing on CPUs and cost memory
 
+# An operation's name and kind, and the names of the values that it reads and gives
+Operation = tuple[str, str, tuple[str, ...], tuple[str, ...]]
+
 
 class Runtime(ABC):
     """An opened Candidate. Use it in a `with` block, or call `close`.
@@ -55,7 +58,15 @@ class Runtime(ABC):
         raise UsageError(f"only an ancestor gives logits; {self.candidate.key} gives probabilities alone")
 
     def _layers(self, images: Images) -> dict[str, npt.NDArray[np.float32]]:
-        raise UsageError(f"{self.candidate.key} does not show its layers; ONNX files and ancestors do")
+        raise UsageError(f"{self.candidate.key} does not show its layers; ONNX files, Keras models and ancestors do")
+
+    def operations(self) -> list[Operation]:
+        """What computes the values of `layers`, in order.
+
+        Raises:
+            UsageError: this runtime cannot tell.
+        """
+        raise UsageError(f"{self.candidate.key} does not show its operations; ONNX files and Keras models do")
 
     def _close(self) -> None:  # noqa: B027 - most libraries need nothing
         """Let go of what the library holds."""

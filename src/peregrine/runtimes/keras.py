@@ -9,6 +9,7 @@ from peregrine.dataset import Images
 from peregrine.engines.tensorflow.checkpoint import load_model
 from peregrine.engines.tensorflow.library import keras, tf
 from peregrine.engines.tensorflow.network import compiled
+from peregrine.runtimes.base import Operation
 from peregrine.runtimes.on_tensorflow import TensorFlowRuntime
 
 
@@ -40,6 +41,15 @@ class KerasRuntime(TensorFlowRuntime):
             name: (value.transpose(0, 3, 1, 2) if value.ndim == 4 else value).astype(np.float32)
             for name, value in found.items()
         }
+
+    def operations(self) -> list[Operation]:
+        found = load_model(self.artifact.model_path).layers
+        names = {id(layer.output): layer.name for layer in found}
+        return [
+            (layer.name, type(layer).__name__, tuple(names[id(x)] for x in tf.nest.flatten(layer.input)), (layer.name,))
+            for layer in found
+            if not isinstance(layer, keras.layers.InputLayer)
+        ]
 
     def _close(self) -> None:
         del self._probabilities, self._logits

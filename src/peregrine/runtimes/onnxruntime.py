@@ -12,7 +12,7 @@ from peregrine.candidate import Candidate
 from peregrine.dataset import Images
 from peregrine.errors import MissingDevice
 from peregrine.libraries import onnx_file
-from peregrine.runtimes.base import Runtime
+from peregrine.runtimes.base import Operation, Runtime
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -61,6 +61,12 @@ class OnnxRuntime(Runtime):
             for name, value in values
             if value.ndim and len(value) == len(images) and value.dtype.kind == "f"
         }
+
+    def operations(self) -> list[Operation]:
+        return [
+            (node.name or node.output[0], node.op_type, tuple(node.input), tuple(node.output))
+            for node in onnx_file.load(self.artifact.model_path).graph.node
+        ]
 
     def _close(self) -> None:
         self._session = None

@@ -16,6 +16,7 @@ EXTRAS = {
     "openvino": ("openvino", "nncf"),
     "tensorrt": ("tensorrt|tensorrt_rtx", "torch"),  # either
 }
+TRAINING = {"keras": "tensorflow", "torch": "torch"}  # formats that training gives, and the extra that it needs
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,9 @@ def format_states() -> list[FormatState]:
     for format in FORMATS.values():
         edges = [step for step in steps() if step.target == format.name]
         extras = {step.source: catalog.find("edge", step.edge).extra for step in edges}
-        if not edges:  # an ancestor: built by training
-            extras = {"training": "tensorflow" if format.name == "keras" else "torch"}
-        lacks = {extra for extra in extras.values() if missing_modules(extra)}
+        if format.name in TRAINING:
+            extras = {"training": TRAINING[format.name], **extras}
+        lacks = [{extra for extra in needed.split(",") if missing_modules(extra)} for needed in extras.values()]
         states.append(
             FormatState(
                 format.name,
@@ -68,7 +69,7 @@ def format_states() -> list[FormatState]:
                 format.summary,
                 format.runtimes,
                 tuple(extras),
-                tuple(sorted(lacks)) if len(lacks) == len(set(extras.values())) else (),
+                tuple(sorted(set().union(*lacks))) if all(lacks) else (),
             )
         )
     return states

@@ -13,10 +13,11 @@ from peregrine.rundir import RunDirectory
 
 TIMEOUT_S = 600
 IMAGES = 16  # those on which the two differ most
+SHOWN_BY = {".onnx": "onnxruntime", ".keras": "keras"}  # a file's suffix, and the runtime that shows every value of it
 
 
 def explain(run: RunDirectory, candidate: Candidate, artifact: Artifact, images: Images, scratch: Path) -> str:
-    """Compare the layers of an ONNX file that failed its proof with those of the model it comes from.
+    """Compare the layers of an ONNX or Keras file that failed its proof with those of the model it comes from.
 
     A float32 file is compared with the trained model, another with the run's float32 ONNX. All layers and their
     differences are written to `results/explain-<format>.json`.
@@ -26,15 +27,18 @@ def explain(run: RunDirectory, candidate: Candidate, artifact: Artifact, images:
         scratch: a folder for what is handed to the worker.
     """
     format = artifact.format
-    if Path(format.file).suffix != ".onnx":
-        return f"the layers of a {format.file} cannot be looked into; explain the ONNX file that it was made of"
+    shown_by = SHOWN_BY.get(Path(format.file).suffix)
+    if shown_by is None:
+        return (
+            f"the layers of a {format.file} cannot be looked into; explain the ONNX or Keras file that it was made of"
+        )
     reference = run.ancestor() if format.precision == "fp32" else _float_onnx(run, artifact)
     if reference is None:
         return "there is no float32 ONNX file of the same model to compare layers with; export onnx first"
     path = scratch / "worst.npy"
     np.save(path, images)
     arguments = {
-        "candidate": default_candidate(artifact, "onnxruntime").to_dict(),  # which can show every value of a file
+        "candidate": default_candidate(artifact, shown_by).to_dict(),
         "reference": default_candidate(reference).to_dict(),
         "images": str(path),
     }

@@ -68,7 +68,7 @@ def export(
         formats: `"onnx"`, several of them, or `"all"` for what this machine can build.
         data: where the run's data is, when the run cannot tell, for example because it was trained on arrays.
         triton: folder of a Triton model repository, into which what was proved is written too.
-        explain: find the layer at which an ONNX file that fails its proof parts from the trained model.
+        explain: find the layer at which an ONNX or Keras file that fails its proof parts from the trained model.
 
     Returns:
         One entry per format. With `"all"`, what cannot be built is `skipped` with its reason.

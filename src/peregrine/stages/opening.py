@@ -8,6 +8,8 @@ from peregrine.candidate import default_candidate
 from peregrine.runtimes.base import Runtime
 from peregrine.stages.target import Target
 
+TRAINING = {"tensorflow", "torch"}  # extras whose libraries take seconds to start
+
 
 def open_model(target: str | Path | Artifact, *, runtime: str | None = None, verify: bool = False) -> Runtime:
     """Open a run or an Artifact; use the result in a `with` block.
@@ -35,20 +37,16 @@ def open_model(target: str | Path | Artifact, *, runtime: str | None = None, ver
 def preferred(target: str | Path | Artifact) -> Artifact:
     """The Artifact to predict with: of a run the first proved fp32 export, else its trained model.
 
-    An export starts in a fraction of the time that the training library needs, unless it needs that one too.
+    An export starts in a fraction of the time that the training library needs; one that needs such a library too is
+    passed over.
     """
     found = Target.find(target)
     if not found.whole_run or found.run is None:
         return found.artifact
-    trained_with = _library(found.artifact)
     for artifact in found.run.artifacts():
-        proof = artifact.evidence().get("parity", {}).get(default_candidate(artifact).key)
-        proved = artifact.manifest.precision == "fp32" and proof and proof["verdict"] != "failed"
-        if proved and _library(artifact) != trained_with:
+        usual = default_candidate(artifact)
+        proof = artifact.evidence().get("parity", {}).get(usual.key)
+        starts_fast = catalog.find("runtime", usual.runtime).extra not in TRAINING
+        if starts_fast and usual.precision == "fp32" and proof and proof["verdict"] != "failed":
             return artifact
     return found.artifact
-
-
-def _library(artifact: Artifact) -> str:
-    """The pip extra that brings what an Artifact is run by; empty for what is always there."""
-    return catalog.find("runtime", default_candidate(artifact).runtime).extra

@@ -149,8 +149,13 @@ def test_a_foreign_model(tmp_path: Path, suffix: str) -> None:
 
 def test_an_export(tmp_path: Path) -> None:
     tiny.artifact(tmp_path / "onnx")
-    with pytest.raises(UsageError, match=r"load_model takes artifacts of format keras or torch; .*onnx is onnx"):
+    with pytest.raises(
+        UsageError, match=r"load_model takes trained models, artifacts of format keras or torch; .*of one to onnx"
+    ):
         find_origin(tmp_path / "onnx")
+    tiny.artifact(tmp_path / "keras", "keras", parent="ab" * 32, engine="pytorch")  # a port of PyTorch's network
+    with pytest.raises(UsageError, match=r"is an export of one to keras, and .* trained by the engine pytorch$"):
+        find_origin(tmp_path / "keras" / "model.keras")
 
 
 def test_a_changed_artifact(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import contextlib
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,18 +120,32 @@ def trainable(
 
 
 def deployable(recipe: Recipe, class_count: int, trained: Any, temperature: float) -> Any:
-    """The ancestor's graph in float32 with the weights of `trained`: uint8 `images` to float32 `probabilities`.
-
-    The layer `logits` gives what is divided by the temperature.
-    """
+    """The ancestor's graph, see `around`, in float32 with the weights of `trained`."""
+    normalisation = Normalisation.from_model(trained)
     with _building(recipe.seed, _POLICIES["fp32"]):
-        images = keras.Input(_shape(recipe.input.size), dtype="uint8", name="images")
-        logits = _logits(recipe, images, class_count, Normalisation.from_model(trained))
-        tempered = keras.layers.Rescaling(1 / temperature, name="temperature")(logits)
-        probabilities = keras.layers.Softmax(name="probabilities")(tempered)
-        model = keras.Model(images, probabilities, name=recipe.model.name)
+        network = _network(recipe, class_count)
+        model = around(network, recipe.model.name, recipe.input.size, normalisation, temperature)
     copy_weights(trained, model)
     return model
+
+
+def around(
+    network: Callable[[Any], Any], name: str, side: int | str, normalisation: Normalisation, temperature: float
+) -> Any:
+    """What every Artifact of Keras is: uint8 `images` to float32 `probabilities`, with a network in the middle.
+
+    The layer `logits` gives what is divided by the temperature.
+
+    Args:
+        network: normalised symbolic pixels `(N, H, W, 3)` to logits `(N, C)`.
+        name: of the model.
+        side: of the images, in pixels.
+    """
+    images = keras.Input(_shape(side), dtype="uint8", name="images")
+    logits = _logits(network, images, normalisation)
+    tempered = keras.layers.Rescaling(1 / temperature, name="temperature")(logits)
+    probabilities = keras.layers.Softmax(name="probabilities")(tempered)
+    return keras.Model(images, probabilities, name=name)
 
 
 def copy_weights(source: Any, target: Any) -> None:
@@ -149,14 +163,18 @@ def compiled(deployed: Any, layer: str) -> Any:
 
 def _model(recipe: Recipe, class_count: int, normalisation: Normalisation, side: int | str | None) -> Any:
     images = keras.Input(_shape(side), dtype="float32", name="images")
-    return keras.Model(images, _logits(recipe, images, class_count, normalisation), name=recipe.model.name)
+    logits = _logits(_network(recipe, class_count), images, normalisation)
+    return keras.Model(images, logits, name=recipe.model.name)
 
 
-def _logits(recipe: Recipe, images: Any, class_count: int, normalisation: Normalisation) -> Any:
+def _network(recipe: Recipe, class_count: int) -> Callable[[Any], Any]:
+    return lambda images: _module(recipe).build(options(recipe), images, class_count)
+
+
+def _logits(network: Callable[[Any], Any], images: Any, normalisation: Normalisation) -> Any:
     # Rescaling casts before it multiplies, so it takes uint8 as well; float32 whatever the policy.
     layer = keras.layers.Rescaling(normalisation.scale, normalisation.offset, dtype="float32", name="normalise")
-    outputs = _module(recipe).build(options(recipe), layer(images), class_count)
-    return keras.layers.Activation("linear", dtype="float32", name="logits")(outputs)
+    return keras.layers.Activation("linear", dtype="float32", name="logits")(network(layer(images)))
 
 
 @contextlib.contextmanager
