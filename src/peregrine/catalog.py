@@ -85,6 +85,12 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "onnx_fp16_to_tensorrt_fp16": Entry("peregrine.export.onnx_to_tensorrt:convert", "tensorrt"),
         "onnx_int8_symmetric_to_tensorrt_int8": Entry("peregrine.export.onnx_to_tensorrt:convert", "tensorrt"),
     },
+    # what opens somebody's model, by the kind of its file
+    "foreign": {
+        "onnx": Entry("peregrine.foreign.onnx:open_model", summary=".onnx"),
+        "keras": Entry("peregrine.foreign.keras:open_model", "tensorflow", ".keras and .h5"),
+        "savedmodel": Entry("peregrine.foreign.savedmodel:open_model", "tensorflow", "a folder with saved_model.pb"),
+    },
     "runtime": {
         "fake": Entry("peregrine.runtimes.fake:FakeRuntime", summary="a test double with a fixed answer"),
         "keras": Entry("peregrine.runtimes.keras:KerasRuntime", "tensorflow", "Keras on TensorFlow"),
@@ -97,6 +103,8 @@ CATALOG: dict[str, dict[str, Entry]] = {
     "task": {
         "convert": Entry("peregrine.export.base:convert_task"),
         "predict": Entry("peregrine.runtimes.base:predict_task"),
+        "inspect-model": Entry("peregrine.foreign.base:inspect_task"),
+        "import-model": Entry("peregrine.foreign.base:import_task"),
         "explain": Entry("peregrine.divergence:explain_task"),
         "measure": Entry("peregrine.stages.measuring:measure_task"),
     },
@@ -105,6 +113,7 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "train": Entry("peregrine.stages.training:train"),
         "evaluate": Entry("peregrine.stages.evaluating:evaluate"),
         "export": Entry("peregrine.stages.exporting:export"),
+        "import": Entry("peregrine.stages.importing:import_model"),
         "benchmark": Entry("peregrine.stages.benchmarking:benchmark"),
         "predict": Entry("peregrine.stages.predicting:predict"),
         "sample": Entry("peregrine.stages.predicting:sample"),
