@@ -228,6 +228,13 @@ def test_what_pytorch_exports(opset: int, batch: int | None, tmp_path: Path) -> 
     np.testing.assert_allclose(answer(images), expected, atol=1e-6)
 
 
+def test_a_batch_that_cannot_be_freed(tmp_path: Path) -> None:
+    model = network(batch=2, nodes=[helper.make_node("Add", ["scores", "per_image"], ["sum"])], output="sum")
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((2, 3), np.float32), "per_image"))
+    with pytest.raises(CheckFailed, match=r"does not run with a free batch size that is fixed at 2 \(.*\); export"):
+        imported(saved(model, tmp_path / "somebody.onnx"))
+
+
 def test_an_operator_of_somebody_elses(tmp_path: Path) -> None:
     model = network(nodes=[helper.make_node("FusedThing", ["scores"], ["y"], domain="com.microsoft")], output="y")
     model.opset_import.append(helper.make_opsetid("com.microsoft", 1))

@@ -114,6 +114,19 @@ def test_openvino_runs_and_is_proved_beside_onnx_runtime(file: Path, digits: Spl
     assert not list(RunDirectory(run).cache.glob("*")) or rows  # its answers are not kept as the ancestor's
 
 
+def test_every_onnx_export_of_what_wants_blue_first(digits: Splits, tmp_path: Path) -> None:
+    """With another order of channels in the graph, from a file with a fixed batch and an old opset."""
+    data = foreign_making.tinted(digits)
+    network = foreign_making.fitted(data.train, PIXELS.flipped())
+    path = foreign_making.export(foreign_making.torch_module(network), tmp_path / "somebody.onnx", opset=11, batch=1)
+    peregrine.import_model(path, data=data, run=tmp_path / "run", channels="bgr", **TREATED)
+    formats = ["onnx-fp16", "onnx-int8", "onnx-int8-symmetric"]
+    outcomes = peregrine.export(tmp_path / "run", formats, data=data)
+    assert {outcome.format: outcome.status for outcome in outcomes if outcome.status == "failed"} == {}
+    for outcome in outcomes:
+        assert outcome.parity[0]["agreement"] > 0.97
+
+
 def test_benchmark(file: Path, digits: Splits, tmp_path: Path) -> None:
     run = tmp_path / "run"
     peregrine.import_model(file, data=digits, run=run, **TREATED)

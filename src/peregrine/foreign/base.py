@@ -23,7 +23,7 @@ import numpy.typing as npt
 from peregrine import catalog
 from peregrine.artifact import Probabilities
 from peregrine.dataset import Images
-from peregrine.errors import CheckFailed, UsageError
+from peregrine.errors import CheckFailed, UsageError, machine_error
 from peregrine.foreign.pixels import Pixels, Values
 from peregrine.metrics import softmax
 from peregrine.recipe import MAX_SIZE, MIN_SIZE
@@ -150,11 +150,16 @@ def check_file(path: Path) -> None:
 
     Raises:
         UsageError: it is no plain file, or larger than any model that can be imported.
+        MachineError: it may not be read.
     """
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):
         raise UsageError(f"a model is a plain file; {path} is none")
     check_size(path, found.st_size)
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise machine_error(error, path) from None
 
 
 def check_size(path: Path, size: int) -> None:

@@ -35,7 +35,7 @@ DIVISION: dict[str, Any] = {"validation": 0.1, "seed": 0}
 TIMEOUT_S = 900
 TRIED_IMAGES, MOST_IMAGES = 300, 2_000  # of the validation split
 IMAGES_PER_CLASS = 20  # more where there are many classes, to tell their order
-MEASURED_IMAGES = 5_000  # of the training split, for its mean and standard deviation
+MEASURED_PIXELS = 50_000_000  # of the training split, for its mean and standard deviation
 SYNTHETIC_IMAGES = 64
 
 
@@ -165,7 +165,7 @@ def _import(
     if splits is not None and splits.validation is not None:
         judged = _drawn(splits.validation)
         images, golden = judged.images[:], golden_images(splits.test)
-        measured = splits.train.subset(stratified(splits.train, MEASURED_IMAGES))
+        measured = splits.train.subset(stratified(splits.train, MEASURED_PIXELS // found["size"] ** 2))
         others = alternatives(pixels, own_statistics(*channel_statistics(measured.images)), found["dtype"] == "uint8")
     samples, answers, written = folder / "samples.npz", folder / "answers.npz", folder / "model"
     written.mkdir()
