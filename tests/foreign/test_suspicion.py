@@ -67,6 +67,15 @@ def test_noise_is_near_chance_and_nothing_mends_it() -> None:
         assert findings.mending is None, seed
 
 
+def test_of_two_that_are_right_as_often_the_surer_one() -> None:
+    sure = answers(0.9)
+    unsure = 0.4 * sure + 0.06
+    third = Pixels(scale=1 / 127.5)
+    findings = look([(GIVEN, answers(0.3)), (OTHER, unsure), (third, sure)], LABELS, NAMES)
+    assert findings.mending is not None
+    assert findings.mending.pixels == third
+
+
 def test_a_hair_is_not_enough() -> None:
     better = answers(0.8)
     worse = better.copy()

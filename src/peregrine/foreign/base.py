@@ -275,7 +275,8 @@ def import_task(
         affordable = int(TRIAL_SECONDS / max(seconds_each * len(others), 1e-9))
         count = min(len(images), max(affordable, FEWEST_IMAGES))
         for number, other in enumerate(others):
-            found[str(number)] = model.ask(Pixels.from_dict(other).apply(images[:count]))
+            answered = model.ask(Pixels.from_dict(other).apply(images[:count]))
+            found[str(number)] = np.nan_to_num(answered)  # what overflows fits no model
     with Path(answers).open("wb") as file:
         np.savez(file, **found)  # type: ignore[arg-type]  # keyword arguments are arrays here
     between = bool((given >= 0).all() and (given <= 1).all())

@@ -77,45 +77,66 @@ def look(answers: Sequence[tuple[Pixels, metrics.Floats]], labels: Labels, class
     """Compare what was given with what else was tried.
 
     Args:
-        answers: what was asked, and `(n, C)`; first as given, for all images, then others, for the first of them.
+        answers: what was asked, and probabilities `(n, C)`; first as given, for all images, then others, for the first
+            of them.
         labels: int64 `(N,)`; the images are in random order.
         class_names: in the order in which the model is said to give them.
     """
-    predicted = [(pixels, np.asarray(found.argmax(1))) for pixels, found in answers]
-    classes = answers[0][1].shape[1]
-    given, first = predicted[0]
-    correct = int((first == labels).sum())
-    tried, best = [], None
-    for pixels, found in predicted:
+    given, all_answers = answers[0]
+    classes = all_answers.shape[1]
+    first = all_answers.argmax(1) == labels
+    tried, ways = [], []
+    for pixels, found in answers:
         part = labels[: len(found)]
-        right, order = found == part, None
-        ways: list[tuple[npt.NDArray[np.bool_], tuple[int, ...] | None]] = [(right, None)]
+        ways.append(_Way(pixels, None, found.argmax(1) == part, _certainty(found, part)))
         reordered = None
         if len(part) >= PER_CLASS * classes:
-            reordered, order = _reordered(found, part, classes)
-            ways.append((reordered, order))
-        for hits, way in ways:
-            before = first[: len(part)] == part
-            lead = hits.astype(float) - before
-            if best is None or hits.mean() > best[0] + (MUCH if way else 0):
-                best = (float(hits.mean()), lead, pixels, way, float(before.mean()), len(part))
+            reordered, order = _reordered(np.asarray(found.argmax(1)), part, classes)
+            ways.append(_Way(pixels, order, reordered, _certainty(found[:, np.argsort(order)], part)))
         tried.append({
             "options": pixels.options(),
             "images": len(part),
-            "accuracy": float(right.mean()),
+            "accuracy": float(ways[-1 if reordered is None else -2].hits.mean()),
             "reordered_accuracy": None if reordered is None else float(reordered.mean()),
         })  # fmt: skip
-    assert best is not None
-    accuracy, lead, pixels, way, before_share, count = best
-    mending = None
+    best = max(ways, key=lambda way: (way.hits.mean() - (MUCH if way.order else 0), way.certainty))
     frequent = float(np.bincount(labels).max() / len(labels))
     chance = frequent + NEAR_CHANCE * (1 - frequent)
+    count, hits = len(best.hits), int(best.hits.sum())
+    lead = best.hits.astype(float) - first[:count]
     error = float(lead.std()) / np.sqrt(count)
-    if lead.mean() > max(MUCH, ERRORS * error) and metrics.wilson_interval(round(accuracy * count), count)[0] > chance:
-        names = tuple(class_names[index] for index in way) if way else None
-        mending = Mending(pixels if pixels != given else None, names, accuracy, before_share, count)
+    mending = None
+    if lead.mean() > max(MUCH, ERRORS * error) and metrics.wilson_interval(hits, count)[0] > chance:
+        mending = Mending(
+            pixels=best.pixels if best.pixels != given else None,
+            class_names=tuple(class_names[index] for index in best.order) if best.order else None,
+            accuracy=hits / count,
+            before=float(first[:count].mean()),
+            images=count,
+        )
+    correct = int(first.sum())
     low = metrics.wilson_interval(correct, len(labels))[0]
     return Findings(correct, len(labels), low < chance, mending, tried)
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How the model could be asked and understood.
+
+    Attributes:
+        order: the class of each output; None as given.
+        hits: bool `(n,)`.
+        certainty: mean probability of the right class, which tells ways apart that are right as often.
+    """
+
+    pixels: Pixels
+    order: tuple[int, ...] | None
+    hits: npt.NDArray[np.bool_]
+    certainty: float
+
+
+def _certainty(probabilities: metrics.Floats, labels: Labels) -> float:
+    return float(probabilities[np.arange(len(labels)), labels].mean())
 
 
 def _reordered(

@@ -18,7 +18,7 @@ from peregrine.data.sources import load_dataset
 from peregrine.dataset import Dataset, Images, Splits, channel_statistics
 from peregrine.errors import CheckFailed, UsageError
 from peregrine.export.samples import stratified
-from peregrine.foreign.base import OUTPUTS, find_kind
+from peregrine.foreign.base import OUTPUTS, as_probabilities, find_kind
 from peregrine.foreign.pixels import Pixels, alternatives, own_statistics
 from peregrine.foreign.suspicion import Findings, look
 from peregrine.formats import FORMATS
@@ -188,7 +188,8 @@ def _import(
     )
     with np.load(answers, allow_pickle=False) as arrays:
         made = Golden(golden, {ANCESTOR: arrays["golden"]})
-        asked = [(pixels, arrays["given"]), *((other, arrays[str(number)]) for number, other in enumerate(others))]
+        ways = [(pixels, "given"), *((other, str(number)) for number, other in enumerate(others))]
+        asked = [(way, as_probabilities(arrays[key], told["outputs"])) for way, key in ways]
     return _Outcome(told, made, look(asked, judged.labels, names) if judged is not None else None)
 
 
