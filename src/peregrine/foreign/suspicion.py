@@ -87,31 +87,31 @@ def look(answers: Sequence[tuple[Pixels, metrics.Floats]], labels: Labels, class
     first = all_answers.argmax(1) == labels
     tried, ways = [], []
     for pixels, found in answers:
-        part = labels[: len(found)]
-        ways.append(_Way(pixels, None, found.argmax(1) == part, _certainty(found, part)))
-        reordered = None
+        part, predicted = labels[: len(found)], np.asarray(found.argmax(1))
+        hits, reordered = predicted == part, None
+        ways.append(_Way(pixels, None, hits, first[: len(part)], _certainty(found, part)))
         if len(part) >= PER_CLASS * classes:
-            reordered, order = _reordered(np.asarray(found.argmax(1)), part, classes)
-            ways.append(_Way(pixels, order, reordered, _certainty(found[:, np.argsort(order)], part)))
+            reordered, order = _reordered(predicted, part, classes)
+            certainty = _certainty(found[:, np.argsort(order)], part)
+            ways.append(_Way(pixels, order, reordered, first[: len(part)], certainty))
         tried.append({
             "options": pixels.options(),
             "images": len(part),
-            "accuracy": float(ways[-1 if reordered is None else -2].hits.mean()),
+            "accuracy": float(hits.mean()),
             "reordered_accuracy": None if reordered is None else float(reordered.mean()),
         })  # fmt: skip
-    best = max(ways, key=lambda way: (way.hits.mean() - (MUCH if way.order else 0), way.certainty))
+    best = max(ways, key=lambda way: (way.lead.mean() - (MUCH if way.order else 0), way.certainty))
     frequent = float(np.bincount(labels).max() / len(labels))
     chance = frequent + NEAR_CHANCE * (1 - frequent)
-    count, hits = len(best.hits), int(best.hits.sum())
-    lead = best.hits.astype(float) - first[:count]
-    error = float(lead.std()) / np.sqrt(count)
+    count, right = len(best.hits), int(best.hits.sum())
+    error = float(best.lead.std()) / np.sqrt(count)
     mending = None
-    if lead.mean() > max(MUCH, ERRORS * error) and metrics.wilson_interval(hits, count)[0] > chance:
+    if best.lead.mean() > max(MUCH, ERRORS * error) and metrics.wilson_interval(right, count)[0] > chance:
         mending = Mending(
             pixels=best.pixels if best.pixels != given else None,
             class_names=tuple(class_names[index] for index in best.order) if best.order else None,
-            accuracy=hits / count,
-            before=float(first[:count].mean()),
+            accuracy=right / count,
+            before=float(best.before.mean()),
             images=count,
         )
     correct = int(first.sum())
@@ -125,14 +125,20 @@ class _Way:
 
     Attributes:
         order: the class of each output; None as given.
-        hits: bool `(n,)`.
+        hits, before: bool `(n,)`: which images are right so, and which were as given.
         certainty: mean probability of the right class, which tells ways apart that are right as often.
     """
 
     pixels: Pixels
     order: tuple[int, ...] | None
     hits: npt.NDArray[np.bool_]
+    before: npt.NDArray[np.bool_]
     certainty: float
+
+    @property
+    def lead(self) -> metrics.Floats:
+        """What an image gains by it: 1, 0 or -1."""
+        return self.hits.astype(np.float64) - self.before
 
 
 def _certainty(probabilities: metrics.Floats, labels: Labels) -> float:
