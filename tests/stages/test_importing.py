@@ -15,6 +15,7 @@ from peregrine import files
 from peregrine.__main__ import run as command
 from peregrine.artifact import Artifact
 from peregrine.dataset import Splits
+from peregrine.engines.origin import find_origin
 from peregrine.errors import CheckFailed, DataError, UsageError
 from peregrine.metrics import softmax
 from peregrine.rundir import RunDirectory, list_runs, newest_unfinished
@@ -152,6 +153,10 @@ def test_tensorflows_files(suffix: str, network: foreign_making.Network, digits:
     expected = softmax(network.logits(PIXELS.apply(digits.test.images[:])))
     with peregrine.open(artifact) as runtime:
         np.testing.assert_allclose(runtime.predict(digits.test.images[:]), expected, atol=1e-5)
+    with pytest.raises(
+        UsageError, match=r"was imported, for use alone$" if suffix else r"artifacts of format keras or"
+    ):
+        find_origin(artifact.path)
 
 
 # ---- what does not fit ----------------------------------------------------------------------------------------------
@@ -236,6 +241,7 @@ def test_without_data_nothing_is_measured(
         (["FILE", "--data", "digits", "--std", "0"], "--std has a number above 0 per channel"),
         (["FILE", "--data", "digits", "--layout", "nhwc"], "which is not NHWC"),
         (["FILE", "--data", "digits", "--size", "16"], "takes images of 8 pixels; got --size 16"),
+        (["FILE", "--classes", "a,b", "--resize", "squash"], "--resize is crop or pad; got 'squash'"),
         (["FILE", "--data", "digits", "--outputs", "sigmoid"], "--outputs is logits or probabilities"),
         (["FILE", "--data", "digits", "--outputs", "probabilities"], "gives other numbers; leave out --outputs"),
         (["weights.pth", "--data", "digits"], "torch.onnx.export where it was trained"),
@@ -309,7 +315,5 @@ def test_an_imported_run_cannot_be_trained_on(file: Path, tmp_path: Path) -> Non
     assert [listed.overview()["recipe"] for listed in list_runs(tmp_path)] == ["–"]
     with pytest.raises(UsageError, match="found no unfinished run"):
         newest_unfinished(tmp_path)
-    from peregrine.engines.origin import find_origin
-
     with pytest.raises(UsageError, match="load_model takes artifacts of format keras or torch"):
         find_origin(artifact.path)

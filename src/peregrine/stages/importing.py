@@ -96,6 +96,8 @@ def import_model(
     pixels = Pixels.of(channels, scale, mean, std)
     if outputs not in (None, *OUTPUTS):
         raise UsageError(f"--outputs is logits or probabilities; got {outputs!r}")
+    if resize not in ("crop", "pad"):
+        raise UsageError(f"--resize is crop or pad; got {resize!r}")
     names = _checked(classes)
     if names is None and data is None:
         raise UsageError("a model needs the names of its classes; give --classes, or --data with the same classes")
