@@ -67,6 +67,12 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "tensorflow": Entry("peregrine.engines.tensorflow.record:read_record", "tensorflow"),
         "pytorch": Entry("peregrine.engines.pytorch.record:read_record", "torch"),
     },
+    # what opens somebody's model, by the kind of its file
+    "foreign": {
+        "onnx": Entry("peregrine.foreign.onnx:open_model", summary=".onnx"),
+        "keras": Entry("peregrine.foreign.keras:open_model", "tensorflow", ".keras and .h5"),
+        "savedmodel": Entry("peregrine.foreign.savedmodel:open_model", "tensorflow", "a folder with saved_model.pb"),
+    },
     # where first weights come from, by the start of their address
     "weights": {
         "hf://": Entry("peregrine.engines.hub:fetch", "hub"),
@@ -84,12 +90,6 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "onnx_to_tensorrt": Entry("peregrine.export.onnx_to_tensorrt:convert", "tensorrt"),
         "onnx_fp16_to_tensorrt_fp16": Entry("peregrine.export.onnx_to_tensorrt:convert", "tensorrt"),
         "onnx_int8_symmetric_to_tensorrt_int8": Entry("peregrine.export.onnx_to_tensorrt:convert", "tensorrt"),
-    },
-    # what opens somebody's model, by the kind of its file
-    "foreign": {
-        "onnx": Entry("peregrine.foreign.onnx:open_model", summary=".onnx"),
-        "keras": Entry("peregrine.foreign.keras:open_model", "tensorflow", ".keras and .h5"),
-        "savedmodel": Entry("peregrine.foreign.savedmodel:open_model", "tensorflow", "a folder with saved_model.pb"),
     },
     "runtime": {
         "fake": Entry("peregrine.runtimes.fake:FakeRuntime", summary="a test double with a fixed answer"),
@@ -113,9 +113,9 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "train": Entry("peregrine.stages.training:train"),
         "evaluate": Entry("peregrine.stages.evaluating:evaluate"),
         "export": Entry("peregrine.stages.exporting:export"),
-        "import": Entry("peregrine.stages.importing:import_model"),
         "benchmark": Entry("peregrine.stages.benchmarking:benchmark"),
         "predict": Entry("peregrine.stages.predicting:predict"),
+        "import": Entry("peregrine.stages.importing:import_model"),
         "sample": Entry("peregrine.stages.predicting:sample"),
         "report": Entry("peregrine.stages.reporting:report"),
         "run": Entry("peregrine.stages.pipeline:run"),
