@@ -66,6 +66,8 @@ import sys, peregrine
 assert "numpy" not in sys.modules
 assert set(peregrine.__all__) == set(dir(peregrine))
 assert peregrine.Dataset.__module__ == "peregrine.dataset"
+import peregrine.export.routes
+assert callable(peregrine.export), "a verb, and not the folder of that name"
 assert "numpy" in sys.modules
 try:
     peregrine.no_such_name

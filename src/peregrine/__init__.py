@@ -12,6 +12,8 @@ Names are imported when they are first used, so `import peregrine` itself costs 
 """
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from peregrine.stages.benchmarking import benchmark as benchmark
     from peregrine.stages.evaluating import evaluate as evaluate
     from peregrine.stages.exporting import export as export
+    from peregrine.stages.importing import import_model as import_model
     from peregrine.stages.opening import open_model as open  # noqa: F401 - in _HOMES, as all of these
     from peregrine.stages.pipeline import run as run
     from peregrine.stages.predicting import predict as predict
@@ -46,6 +49,7 @@ _HOMES = {
     "benchmark": "stages.benchmarking",
     "evaluate": "stages.evaluating",
     "export": "stages.exporting",
+    "import_model": "stages.importing",
     "load_dataset": "data.sources",
     "load_recipe": "recipe",
     "open": "stages.opening",
@@ -69,3 +73,18 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+class _Package(ModuleType):
+    """This package, in which a folder does not take the place of the verb of the same name.
+
+    Python makes every imported submodule an attribute of its package: `peregrine.export` would be the verb until
+    somebody imports from the folder `export`.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

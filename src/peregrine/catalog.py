@@ -67,6 +67,12 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "tensorflow": Entry("peregrine.engines.tensorflow.record:read_record", "tensorflow"),
         "pytorch": Entry("peregrine.engines.pytorch.record:read_record", "torch"),
     },
+    # what opens somebody's model, by the kind of its file
+    "foreign": {
+        "onnx": Entry("peregrine.foreign.onnx:open_model", summary=".onnx"),
+        "keras": Entry("peregrine.foreign.keras:open_model", "tensorflow", ".keras and .h5"),
+        "savedmodel": Entry("peregrine.foreign.savedmodel:open_model", "tensorflow", "a folder with saved_model.pb"),
+    },
     # where first weights come from, by the start of their address
     "weights": {
         "hf://": Entry("peregrine.engines.hub:fetch", "hub"),
@@ -106,6 +112,8 @@ CATALOG: dict[str, dict[str, Entry]] = {
     "task": {
         "convert": Entry("peregrine.export.base:convert_task"),
         "predict": Entry("peregrine.runtimes.base:predict_task"),
+        "inspect-model": Entry("peregrine.foreign.base:inspect_task"),
+        "import-model": Entry("peregrine.foreign.base:import_task"),
         "explain": Entry("peregrine.divergence:explain_task"),
         "measure": Entry("peregrine.stages.measuring:measure_task"),
     },
@@ -116,6 +124,7 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "export": Entry("peregrine.stages.exporting:export"),
         "benchmark": Entry("peregrine.stages.benchmarking:benchmark"),
         "predict": Entry("peregrine.stages.predicting:predict"),
+        "import": Entry("peregrine.stages.importing:import_model"),
         "sample": Entry("peregrine.stages.predicting:sample"),
         "report": Entry("peregrine.stages.reporting:report"),
         "run": Entry("peregrine.stages.pipeline:run"),

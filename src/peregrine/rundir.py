@@ -68,8 +68,8 @@ class RunDirectory:
     # ---- life ---------------------------------------------------------------------------------------------------
 
     @classmethod
-    def create(cls, path: Path, recipe: Recipe, data: dict[str, Any]) -> "RunDirectory":
-        """Make a new run, with its resolved recipe and what it was given as data.
+    def create(cls, path: Path, recipe: Recipe | None, data: dict[str, Any]) -> "RunDirectory":
+        """Make a new run, with its resolved recipe (None where nothing is trained) and what it was given as data.
 
         Raises:
             UsageError: the folder exists and is not empty.
@@ -87,7 +87,8 @@ class RunDirectory:
         try:
             for folder in (run.logs, run.results, run.artifacts_folder):
                 folder.mkdir()
-            write_recipe(recipe, run.recipe_path)
+            if recipe is not None:
+                write_recipe(recipe, run.recipe_path)
             content = {
                 "schema": 1,
                 "name": path.name,
@@ -98,6 +99,8 @@ class RunDirectory:
                 "versions": host.versions(),
                 "verbs": [],
             }
+            if recipe is None:
+                content["imported"] = True
             files.write_json(path / "run.json", content)
         except OSError as error:
             shutil.rmtree(path, ignore_errors=True)  # so that the same command can be given again
@@ -105,11 +108,18 @@ class RunDirectory:
         return run
 
     @classmethod
-    def create_new(cls, recipe: Recipe, data: dict[str, Any], folder: Path = Path("runs")) -> "RunDirectory":
-        """`create` under a default name that no other process takes, however many begin in the same moment."""
+    def create_new(
+        cls, recipe: Recipe | None, data: dict[str, Any], folder: Path = Path("runs"), label: str = ""
+    ) -> "RunDirectory":
+        """`create` under a default name that no other process takes, however many begin in the same moment.
+
+        Args:
+            label: ends the name; by default the recipe's name does.
+        """
         while True:
             with contextlib.suppress(_Taken):
-                return cls.create(new_run_path(recipe.name, folder), recipe, data)
+                name = label or (recipe.name if recipe is not None else "run")
+                return cls.create(new_run_path(name, folder), recipe, data)
 
     @classmethod
     def open(cls, path: str | Path) -> "RunDirectory":
@@ -141,14 +151,14 @@ class RunDirectory:
     def overview(self) -> dict[str, Any]:
         """What a list of runs says of this one; readable at any moment of the run's life."""
         try:
-            content, recipe = self.read(), self.recipe()
+            content = self.read()
             result = self.results / "inference_results.json"
             return {
                 "run": str(self.path),
                 "status": self._status(content["status"]),
                 "created": content["created"],
                 "data": content["data"]["source"],
-                "recipe": recipe.name,
+                "recipe": "–" if self.imported else self.recipe().name,
                 "accuracy": files.read_json(result)["accuracy"] if result.is_file() else None,
             }
         except (PeregrineError, OSError) as error:
@@ -169,8 +179,19 @@ class RunDirectory:
         except (Timeout, OSError):
             return recorded
 
+    @property
+    def imported(self) -> bool:
+        """Whether its model comes from elsewhere, so that there is no recipe."""
+        return bool(self.read().get("imported", False))
+
     def recipe(self) -> Recipe:
-        """The resolved recipe."""
+        """The resolved recipe.
+
+        Raises:
+            UsageError: the run has none, because its model was imported.
+        """
+        if self.imported:
+            raise UsageError(f"the model of {self.path} was imported, and cannot be trained on; begin a new run")
         return load_recipe(self.recipe_path)
 
     @contextlib.contextmanager
@@ -325,7 +346,7 @@ def newest_unfinished(folder: Path = Path("runs")) -> RunDirectory:
     """
     for run in reversed(list_runs(folder)):
         status = run.overview()["status"]
-        if status != "done" and not status.startswith("damaged"):
+        if status != "done" and not status.startswith("damaged") and not run.imported:
             return run
     raise UsageError(f"found no unfinished run in {folder}; name one with --run")
 

@@ -11,6 +11,7 @@ from peregrine.cli import (
     doctor,
     evaluate,
     export,
+    importing,
     lists,
     predict,
     report,
@@ -50,6 +51,7 @@ app.command("run", epilog=run.EXAMPLES)(run.command)
 app.command("train", epilog=train.EXAMPLES)(train.command)
 app.command("evaluate", epilog=evaluate.EXAMPLES)(evaluate.command)
 app.command("export", epilog=export.EXAMPLES)(export.command)
+app.command("import", epilog=importing.EXAMPLES)(importing.command)
 app.command("benchmark", epilog=benchmark.EXAMPLES)(benchmark.command)
 app.command("predict", epilog=predict.EXAMPLES)(predict.command)
 app.command("report", epilog=report.EXAMPLES)(report.command)

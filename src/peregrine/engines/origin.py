@@ -103,7 +103,7 @@ def find_origin(path: str | Path) -> Origin:
     if record is None:
         raise UsageError(
             f"{found} was not written by Peregrine; load_model takes a checkpoint, an artifact or a run of its own; "
-            "models of others will come in by `peregrine import`, which this version does not have yet"
+            "models of others come in by `peregrine import`, for use, not for training"
         )
     return Origin(found, _recipe(record["recipe"], found), tuple(record["class_names"]))
 
@@ -115,6 +115,8 @@ def _of_artifact(artifact: Artifact) -> Origin:
             f"load_model takes trained models, artifacts of format {' or '.join(TRAINED)}; {artifact.path} is an "
             f"export of one to {manifest.format}, and its network was trained by the engine {manifest.engine}"
         )
+    if manifest.engine not in WRITERS.values():
+        raise UsageError(f"load_model takes what Peregrine trained; {artifact.path} was imported, for use alone")
     recipe = _recipe(manifest.recipe, artifact.path)
     return Origin(artifact.model_path, recipe, manifest.class_names, manifest.temperature)
 

@@ -15,7 +15,8 @@ from peregrine.artifact import Artifact
 from peregrine.errors import CheckFailed
 from peregrine.formats import FORMATS
 
-_ENDS = {"Cast", "Transpose", "Sub", "Div", "Mul", "Add", "Softmax"}  # with constants, or with nothing
+# with constants, or with nothing; Gather puts the channels in another order, as some imported models want them
+_ENDS = {"Cast", "Transpose", "Gather", "Sub", "Div", "Mul", "Add", "Softmax"}
 _ALWAYS_FLOAT = {"Resize": 1}  # inputs from here on are not of the values' type
 
 

@@ -79,7 +79,8 @@ def evaluate_part(
         answers = plain if tta == "none" else with_other_views(opened, part, plain, tta, tta_share)
         seconds = time.perf_counter() - started
     result = _judge(target.artifact, part, split, candidate, plain, {"tta": "none", "seconds": plain_s})
-    if target.run and target.artifact.manifest.parent is None and split == "test":
+    usual = candidate == default_candidate(target.artifact)  # an imported ONNX file has several ways to be run
+    if target.run and target.artifact.manifest.parent is None and split == "test" and usual:
         save_answers(target.run, target.artifact, part, plain)
     if record and target.run:
         files.write_json(target.run.results / "inference_results.json", result)

@@ -88,6 +88,8 @@ def export(
     wanted = [formats] if isinstance(formats, str) else list(formats)
     if everything:
         wanted = reachable(ancestor.manifest.format)
+        if len(list(candidates(ancestor))) > 1:  # an imported ONNX file: OpenVINO's answers have to be proved too
+            wanted = [ancestor.manifest.format, *wanted]
     for format in wanted:
         find_format(format)
         route(ancestor.manifest.format, format)
@@ -266,7 +268,8 @@ def _warn_of_slow(run: RunDirectory, outcomes: Sequence[Export]) -> None:
     rows = {row["candidate"]: row for row in files.read_json(run.results / "parity.json")["rows"]}
     ancestor = run.ancestor().manifest.format
     for outcome in outcomes:
-        parent = route(ancestor, outcome.format)[-1].source if outcome.parity else ""
+        way = route(ancestor, outcome.format)
+        parent = way[-1].source if way and outcome.parity else ""
         for row in outcome.parity:
             rival = rows.get(f"{parent}@{row['runtime']}")
             if rival is None or "predict_seconds" not in rival or row["precision"] in ("fp32", rival["precision"]):

@@ -77,6 +77,7 @@ def _content(run: RunDirectory) -> dict[str, Any]:
         "written": now(),
         "version": __version__,
         "training": training,
+        "imported": _read(run.results / "import.json"),
         "history": _read(run.results / "training_history.json"),
         "evaluation": evaluation,
         "mistakes": _frequent_mistakes(evaluation) if evaluation else [],
@@ -116,9 +117,9 @@ def _picture(path: Path) -> Picture | None:
 def _verdicts(evaluation: Row | None, parity: Row | None, benchmark: Row | None) -> dict[str, str]:
     """Every Candidate's verdict, by its key."""
     verdicts = {row["candidate"]: "unproved" for row in (benchmark or {"rows": []})["rows"]}
-    if evaluation:
-        ancestor = evaluation["candidate"].partition("@")[0]  # a run's evaluation judges its trained model
-        verdicts |= {key: TRAINED for key in verdicts if key.partition("@")[0] == ancestor}
+    if evaluation and evaluation["candidate"] in verdicts:
+        # A run's evaluation judges its trained model; other ways to run that need a proof, as of an imported ONNX file.
+        verdicts[evaluation["candidate"]] = TRAINED
     return verdicts | {row["candidate"]: row["verdict"] for row in (parity or {"rows": []})["rows"]}
 
 
@@ -154,7 +155,7 @@ def _commands(verbs: Sequence[Row]) -> list[dict[str, Any]]:
 def _repeat(run: RunDirectory, about: Row) -> str | None:
     """The command that trains and measures the same again, where the data has a name."""
     source = about.get("data", {}).get("source", "memory")
-    if source == "memory":
+    if source == "memory" or about.get("imported"):
         return None
     return shlex.join(["peregrine", "run", "--data", source, "--recipe", str(run.recipe_path)])
 

@@ -1,6 +1,6 @@
 """What a verb was pointed at: a run or an Artifact, and the data that belongs to it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,8 @@ from peregrine.data.sources import load_dataset
 from peregrine.dataset import Splits
 from peregrine.errors import CheckFailed, UsageError
 from peregrine.preprocess import Preprocess
-from peregrine.recipe import Recipe
 from peregrine.rundir import RunDirectory
-from peregrine.stages.preparing import prepared
-from peregrine.validation import validate
+from peregrine.stages.preparing import divided, in_class_order
 
 
 @dataclass(frozen=True)
@@ -66,15 +64,9 @@ class Target:
             splits = data
         else:
             splits = load_dataset(data, size=preprocess.size, resize=preprocess.resize)
-        recipe = validate(Recipe, self.artifact.manifest.recipe, f"recipe of {self.artifact.path}")
-        splits = prepared(splits, recipe)
-        order = self.artifact.manifest.class_names
-        return replace(
-            splits,
-            train=splits.train.in_class_order(order),
-            validation=splits.validation.in_class_order(order) if splits.validation is not None else None,
-            test=splits.test.in_class_order(order),
-        )
+        recipe = self.artifact.manifest.recipe  # of an imported model it says no more than this
+        splits = divided(splits, preprocess.size, preprocess.resize, recipe["validation"], recipe["seed"])
+        return in_class_order(splits, self.artifact.manifest.class_names)
 
     def _own_splits(self, preprocess: Preprocess) -> Splits:
         record: dict[str, Any] = self.run.read()["data"] if self.run else {"source": "memory"}

@@ -19,7 +19,7 @@ from peregrine.recipe import MIN_SIZE, Growth, Recipe, load_recipe, write_recipe
 from peregrine.rundir import RunDirectory, check_free
 from peregrine.signals import stop_request
 from peregrine.stages import plots
-from peregrine.stages.preparing import prepared
+from peregrine.stages.preparing import described, prepared
 
 logger = logging.getLogger("peregrine")
 LADDER = ("sprint-quick", "sprint", "sprint-max")  # points of the accuracy-time curve, cheapest first
@@ -106,7 +106,7 @@ def ancestor_of_run(
         catalog.load("stage", "origin")(recipe.load_model).check(recipe, splits.class_names)
     if time_budget:
         recipe = _engine(recipe).fill_time(recipes, splits.train, splits.validation, time_budget)
-    data = _describe_data(splits, recipe)
+    data = described(splits, recipe.input.size, recipe.input.resize)
     directory = RunDirectory.create_new(recipe, data) if run is None else RunDirectory.create(Path(run), recipe, data)
     with directory.lock():
         if skip_training:
@@ -234,20 +234,6 @@ def _engine(recipe: Recipe) -> Engine:
         )
     engine: Engine = catalog.load("engine", recipe.engine)()
     return engine
-
-
-def _describe_data(splits: Splits, recipe: Recipe) -> dict[str, Any]:
-    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
-    present = {name: part for name, part in parts.items() if part is not None}
-    return {
-        "source": splits.source,
-        "notes": list(splits.notes),
-        "class_names": list(splits.class_names),
-        "size": recipe.input.size,
-        "resize": recipe.input.resize,
-        "images": {name: len(part) for name, part in present.items()},
-        "fingerprints": {name: part.fingerprint for name, part in present.items()},
-    }
 
 
 def _temperature(model: TrainedModel, splits: Splits, recipe: Recipe) -> float:

@@ -82,7 +82,7 @@ def test_a_foreign_file(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     save_weights(built(), path)
     with pytest.raises(
-        UsageError, match=r"was not written by Peregrine; load_model takes .* by `peregrine import`, wh"
+        UsageError, match=r"was not written by Peregrine; load_model takes .* by `peregrine import`, for use"
     ):
         find_origin(path)
 

@@ -142,7 +142,7 @@ def test_a_foreign_model(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"model{suffix}"
     save_model(built(RECIPE, keras.optimizers.Adam()), path)
     with pytest.raises(
-        UsageError, match=r"was not written by Peregrine; load_model takes .* by `peregrine import`, which this"
+        UsageError, match=r"was not written by Peregrine; load_model takes .* by `peregrine import`, for use, not"
     ):
         find_origin(path)
 
