@@ -5,7 +5,7 @@ import pytest
 from peregrine import catalog
 from peregrine.catalog import Entry
 from peregrine.errors import UsageError
-from peregrine.export.routes import Step, reachable, route, steps
+from peregrine.export.routes import Step, reachable, route, steps, takes_static
 
 
 @pytest.fixture
@@ -48,6 +48,13 @@ class TestRoutes:
 def test_both_engines_reach_onnx() -> None:
     assert [step.edge for step in route("keras", "onnx")] == ["keras_to_onnx"]
     assert [step.edge for step in route("torch", "onnx")] == ["torch_to_onnx"]
+
+
+def test_what_can_have_a_static_batch() -> None:
+    assert takes_static("torch", "onnx-int8")
+    assert takes_static("keras", "openvino")
+    assert takes_static("torch", "tensorrt-int8"), "a plan is made of an ONNX file that has it"
+    assert not takes_static("torch", "torch")
 
 
 def test_only_what_goes_to_int8_needs_images() -> None:

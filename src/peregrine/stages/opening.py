@@ -40,6 +40,8 @@ def preferred(target: str | Path | Artifact) -> Artifact:
     if not found.whole_run or found.run is None:
         return found.artifact
     for artifact in found.run.artifacts():
+        if artifact.batch:  # a single image would take as long as a whole batch
+            continue
         proof = artifact.evidence().get("parity", {}).get(default_candidate(artifact).key)
         if artifact.manifest.precision == "fp32" and proof and proof["verdict"] != "failed":
             return artifact
