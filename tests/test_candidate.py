@@ -31,6 +31,12 @@ def test_to_a_worker_and_back(tmp_path: Path) -> None:
     assert Candidate.from_dict(json.loads(json.dumps(candidate.to_dict()))) == candidate
 
 
+def test_what_is_unusual_is_in_the_key(tmp_path: Path) -> None:
+    candidate = default_candidate(tiny.artifact(tmp_path / "onnx"))
+    unusual = tiny.replace(candidate, provider="cuda", precision="bf16", batch=8)
+    assert unusual.key == "onnx@onnxruntime-cuda-bf16-batch8"
+
+
 def test_opening_verifies_first(tmp_path: Path) -> None:
     artifact = tiny.artifact(tmp_path / "onnx")
     artifact.model_path.write_bytes(b"changed")

@@ -48,7 +48,7 @@ class Manifest(BaseModel):
     """What an Artifact is. Written once, last, and never changed.
 
     Attributes:
-        input: shape, dtype and name of what the model takes; N is free.
+        input: shape, dtype and name of what the model takes; `N` is free, a number there is a static batch.
         model: name, engine and options of the network, enough to build it again.
         recipe: the resolved recipe it was trained with.
         parent: id of the Artifact it was converted from; None for an ancestor.
@@ -114,6 +114,12 @@ class Artifact:
         return sum(record.size_bytes for record in self.manifest.files.values())
 
     @property
+    def batch(self) -> int | None:
+        """The number of images that the model takes at once, or None where any number will do."""
+        first = self.manifest.input["shape"][0]
+        return first if isinstance(first, int) else None
+
+    @property
     def root_id(self) -> str:
         """Id of the ancestor that this model is proved against: its own for an ancestor."""
         return self.manifest.ancestor or self.id
@@ -168,6 +174,7 @@ class Artifact:
         like: Mapping[str, Any],
         golden: Golden,
         notes: Mapping[str, Any] | None = None,
+        batch: int | None = None,
     ) -> Iterator[Path]:
         """Yield an empty folder for the model's files; on leaving, the whole Artifact appears at `path` at once.
 
@@ -177,6 +184,7 @@ class Artifact:
                 `recipe`, `parent`, `ancestor`, `temperature`. `inherited` gives those of a parent.
             golden: the images and the ancestor's answers.
             notes: a mapping that may still be filled inside the block.
+            batch: how many images the model takes at once; None where any number will do.
 
         Raises:
             CheckFailed: the block wrote no model.
@@ -200,7 +208,7 @@ class Artifact:
                     "schema": 1,
                     "format": format,
                     "precision": kind.precision,
-                    "input": {"name": "images", "dtype": "uint8", "shape": ["N", size, size, 3]},
+                    "input": {"name": "images", "dtype": "uint8", "shape": [batch or "N", size, size, 3]},
                     "files": recorded,
                     "notes": dict(notes or {}),
                     "versions": host.versions(),

@@ -44,11 +44,13 @@ class Candidate:
     def key(self) -> str:
         """What tells it from others of the same run, in tables and JSON: `onnx@onnxruntime`.
 
-        What is not as usual follows: `onnx@onnxruntime-cuda`, `openvino@openvino-bf16`.
+        What is not as usual follows: `onnx@onnxruntime-cuda`, `openvino@openvino-bf16`, `onnx@onnxruntime-batch8`.
         """
         unusual = [self.provider] if self.provider != PROVIDERS.get(self.runtime, "cpu") else []
         if self.precision != FORMATS[self.format].precision:
             unusual.append(self.precision)
+        if self.batch is not None:
+            unusual.append(f"batch{self.batch}")
         return "-".join([f"{self.format}@{self.runtime}", *unusual])
 
     def open(self) -> "Runtime":
@@ -80,6 +82,7 @@ def candidates(artifact: Artifact) -> Iterator[Candidate]:
             provider=PROVIDERS.get(runtime, "cpu"),
             precision=artifact.manifest.precision,
             threads=host.threads(),
+            batch=artifact.batch,
         )
         yield usual
         if runtime in _LOWERING and usual.precision == "fp32" and host.has_bf16():

@@ -98,6 +98,11 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "onnx_fp16_to_tensorrt_fp16": Entry("peregrine.export.onnx_to_tensorrt:convert", "tensorrt"),
         "onnx_int8_symmetric_to_tensorrt_int8": Entry("peregrine.export.onnx_to_tensorrt:convert", "tensorrt"),
     },
+    # the model's file -> what writes it again for batches of one size
+    "static": {
+        "model.onnx": Entry("peregrine.export.static_onnx:fix"),
+        "model.xml": Entry("peregrine.export.static_openvino:fix", "openvino"),
+    },
     "runtime": {
         "fake": Entry("peregrine.runtimes.fake:FakeRuntime", summary="a test double with a fixed answer"),
         "keras": Entry("peregrine.runtimes.keras:KerasRuntime", "tensorflow", "Keras on TensorFlow"),
@@ -111,6 +116,7 @@ CATALOG: dict[str, dict[str, Entry]] = {
     # what a worker process can be asked to do
     "task": {
         "convert": Entry("peregrine.export.base:convert_task"),
+        "fix-batch": Entry("peregrine.export.base:fix_batch_task"),
         "predict": Entry("peregrine.runtimes.base:predict_task"),
         "inspect-model": Entry("peregrine.foreign.base:inspect_task"),
         "import-model": Entry("peregrine.foreign.base:import_task"),
@@ -121,13 +127,13 @@ CATALOG: dict[str, dict[str, Entry]] = {
     "stage": {
         "train": Entry("peregrine.stages.training:train"),
         "evaluate": Entry("peregrine.stages.evaluating:evaluate"),
-        "export": Entry("peregrine.stages.exporting:export"),
+        "export": Entry("peregrine.stages.exporting:attempt"),
         "benchmark": Entry("peregrine.stages.benchmarking:benchmark"),
         "predict": Entry("peregrine.stages.predicting:predict"),
         "import": Entry("peregrine.stages.importing:import_model"),
         "sample": Entry("peregrine.stages.predicting:sample"),
         "report": Entry("peregrine.stages.reporting:report"),
-        "run": Entry("peregrine.stages.pipeline:run"),
+        "run": Entry("peregrine.stages.pipeline:attempt"),
         "load": Entry("peregrine.data.sources:load_dataset"),
         "origin": Entry("peregrine.engines.origin:find_origin"),
         "fetch": Entry("peregrine.data.sources:fetch"),

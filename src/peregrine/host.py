@@ -1,10 +1,12 @@
 """What this machine has: processors, memory, accelerator; and how many threads every library may use."""
 
+import ctypes
 import functools
 import json
 import math
 import os
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -16,6 +18,9 @@ LIBRARIES = (
     "peregrine", "numpy", "pillow", "torch", "tensorflow", "tensorflow-cpu", "keras", "onnx", "onnxruntime",
     "ai-edge-litert", "openvino", "nncf", "tensorrt", "tensorrt-rtx-cu13",
 )  # fmt: skip
+
+
+_MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*; Source: cuda.h
 
 
 @functools.cache
@@ -53,6 +58,33 @@ def has_bf16() -> bool:
     Source: pytorch/pytorch issues 146508 and 183815.
     """
     return bool(cpu_flags() & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """An NVIDIA GPU: its name, and its compute capability, such as `8.9`."""
+
+    name: str
+    capability: str
+
+
+def find_gpu() -> Gpu | None:
+    """The first GPU, asked of NVIDIA's driver itself, which needs no library; None without one."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+    device, major, minor, name = ctypes.c_int(), ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(256)
+    calls: tuple[Callable[[], int], ...] = (
+        lambda: driver.cuInit(0),
+        lambda: driver.cuDeviceGet(ctypes.byref(device), 0),
+        lambda: driver.cuDeviceGetName(name, len(name), device),
+        lambda: driver.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR, device),
+        lambda: driver.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR, device),
+    )
+    if any(call() for call in calls):  # each gives 0, or why not
+        return None
+    return Gpu(name.value.decode(errors="replace"), f"{major.value}.{minor.value}")
 
 
 def memory_bytes() -> int:

@@ -62,8 +62,9 @@ class RunDirectory:
     def artifacts_folder(self) -> Path:
         return self.path / "artifacts"
 
-    def artifact_path(self, format: str) -> Path:
-        return self.artifacts_folder / format
+    def artifact_path(self, format: str, batch: int | None = None) -> Path:
+        """Of a format; what has a static batch lies beside the one that takes any: `onnx`, `onnx-batch8`."""
+        return self.artifacts_folder / (f"{format}-batch{batch}" if batch else format)
 
     # ---- life ---------------------------------------------------------------------------------------------------
 

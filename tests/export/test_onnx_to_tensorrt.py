@@ -14,7 +14,7 @@ from peregrine.artifact import Artifact
 from peregrine.candidate import default_candidate
 from peregrine.errors import CheckFailed, MissingDevice
 from peregrine.export import routes
-from peregrine.export.base import convert_task
+from peregrine.export.base import convert_task, fix_batch_task
 from peregrine.export.onnx_to_tensorrt import CAPABILITIES
 from peregrine.export.tensorrt_inspection import assert_inspected
 from peregrine.export.tensorrt_layers import Layer, assert_precision
@@ -73,10 +73,10 @@ def test_half_precision_halves_the_plan(tmp_path: Path) -> None:
 
 
 def test_a_batch_of_one_size(tmp_path: Path) -> None:
-    model = onnx_making.network()
-    for value in (model.graph.input[0], model.graph.output[0]):
-        value.type.tensor_type.shape.dim[0].dim_value = 8
-    plan = built(onnx_making.write(tmp_path / "onnx", model))
+    source = onnx_making.write(tmp_path / "onnx", onnx_making.network())
+    fix_batch_task(str(source.path), str(tmp_path / "onnx-batch8"), 8)
+    plan = built(Artifact.open(tmp_path / "onnx-batch8"))
+    assert plan.batch == 8
     assert plan.manifest.notes["batch"] == {"smallest": 8, "usual": 8, "largest": 8}
 
 

@@ -5,7 +5,7 @@ import pytest
 from peregrine import catalog
 from peregrine.catalog import Entry
 from peregrine.errors import UsageError
-from peregrine.export.routes import Step, reachable, route, steps
+from peregrine.export.routes import Step, reachable, route, steps, takes_static
 
 
 @pytest.fixture
@@ -54,6 +54,13 @@ def test_pytorchs_networks_go_to_keras_for_what_is_made_of_keras_alone() -> None
     assert [step.edge for step in route("torch", "keras")] == ["torch_to_keras"]
     by_keras = {format for format in reachable("torch") if "torch_to_keras" in {s.edge for s in route("torch", format)}}
     assert not {format for format in by_keras if format.startswith(("onnx", "openvino", "tensorrt"))}
+
+
+def test_what_can_have_a_static_batch() -> None:
+    assert takes_static("torch", "onnx-int8")
+    assert takes_static("keras", "openvino")
+    assert takes_static("torch", "tensorrt-int8"), "a plan is made of an ONNX file that has it"
+    assert not takes_static("torch", "torch")
 
 
 def test_only_what_goes_to_int8_needs_images() -> None:

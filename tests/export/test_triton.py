@@ -28,9 +28,9 @@ def written(path: Path, format: str, verdict: str | None = "passed", **settings:
     """An Artifact of stand-in files, with a proof of the runtime that Triton's backend is, or without."""
     golden = Golden(tiny.images(1), {ANCESTOR: tiny.answers(1)})
     kind = FORMATS[format]
-    notes = settings.pop("notes", PLAN_NOTES if "tensorrt" in format else {})
+    notes, batch = settings.pop("notes", PLAN_NOTES if "tensorrt" in format else {}), settings.pop("batch", None)
     like = tiny.like(**settings)
-    with Artifact.write(path, format=format, like=like, golden=golden, notes=notes) as folder:
+    with Artifact.write(path, format=format, like=like, golden=golden, notes=notes, batch=batch) as folder:
         (folder / kind.file).write_bytes(b"the model")
         if kind.file == "model.xml":
             (folder / "model.bin").write_bytes(b"its weights")
@@ -87,6 +87,22 @@ def test_a_model_is_written(
     assert read.parameters["peregrine_artifact"].string_value == artifact.id
     assert read.optimization.cuda.graphs == (backend == "tensorrt")
     assert ("PERFORMANCE_HINT" in read.parameters) == (backend == "openvino")
+
+
+@pytest.mark.usefixtures("openvino")
+@pytest.mark.parametrize("format", ["onnx", "openvino", "tensorrt-fp16"])
+def test_a_static_batch_is_a_model_that_makes_none(format: str, tmp_path: Path) -> None:
+    """Triton refuses `max_batch_size` where the first dimension is not free."""
+    notes = {**PLAN_NOTES, "batch": {"smallest": 8, "usual": 8, "largest": 8}} if "tensorrt" in format else {}
+    folder = write_model(written(tmp_path / "artifact", format, notes=notes, batch=8), tmp_path / "models", "x")
+    read = parsed(folder / "config.pbtxt")
+    (images,), (probabilities,), (sample,) = read.input, read.output, read.model_warmup
+    assert read.max_batch_size == 0
+    assert not read.HasField("dynamic_batching")
+    assert (list(images.dims), list(probabilities.dims)) == ([8, 8, 8, 3], [8, 3])
+    assert probabilities.label_filename == ""
+    assert (sample.batch_size, list(sample.inputs["images"].dims)) == (1, [8, 8, 8, 3])
+    assert (folder / "labels.txt").read_text() == "ant\nbee\ncow\n"
 
 
 def test_a_model_takes_the_place_of_the_one_before(tmp_path: Path) -> None:

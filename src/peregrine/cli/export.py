@@ -15,6 +15,7 @@ EXAMPLES = (
     "peregrine export runs/photos --to onnx\n\n"
     "peregrine export runs/photos --to onnx-int8,openvino-int8\n\n"
     "peregrine export runs/photos --to all\n\n"
+    "peregrine export runs/photos --to onnx,tensorrt --batch 8\n\n"
     "peregrine export runs/photos --to onnx --triton models"
 )  # fmt: skip
 
@@ -37,6 +38,15 @@ def command(
             "--explain", help="Name the first layer of an ONNX or Keras file that diverges, where a proof fails."
         ),
     ] = False,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            "--batch",
+            min=1,
+            metavar="N",
+            help="Models that take exactly N images at once, beside those that take any: ONNX, OpenVINO, TensorRT.",
+        ),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Convert a trained model, prove on the whole test split that it still predicts the same, write the artifact.
@@ -45,12 +55,15 @@ def command(
     """
     formats = "all" if to == "all" else [name.strip() for name in to.split(",") if name.strip()]
     with showing():
-        outcomes = catalog.load("stage", "export")(target, formats, data=data, triton=triton, explain=explain)
+        outcomes = catalog.load("stage", "export")(
+            target, formats, data=data, triton=triton, explain=explain, batch=batch
+        )
+    from peregrine.stages.exporting import refuse, to_dict
+
     print_exports(outcomes)
     if json:
-        from peregrine.stages.exporting import to_dict
-
         output.as_json({"exports": [to_dict(outcome) for outcome in outcomes]})
+    refuse(outcomes, everything=formats == "all")  # after what did succeed
 
 
 def print_exports(outcomes: Sequence[Any]) -> None:
@@ -72,6 +85,6 @@ def print_exports(outcomes: Sequence[Any]) -> None:
         output.table(columns, rows, title="Exports, compared with the trained model")
     for outcome in outcomes:
         if outcome.status != "proved":
-            output.line(f"{outcome.format} {outcome.status}: {outcome.reason}")
+            output.line(f"{outcome.name} {outcome.status}: {outcome.reason}")
         if outcome.triton:
-            output.line(f"Triton serves {outcome.format} from {outcome.triton}")
+            output.line(f"Triton serves {outcome.name} from {outcome.triton}")

@@ -85,6 +85,12 @@ def command(
     skip_visualization: Annotated[
         bool, typer.Option("--skip-visualization", help="No pictures, no report page.", rich_help_panel=CLASSIC)
     ] = False,
+    thorough: Annotated[
+        bool,
+        typer.Option(
+            "--thorough", help="Export every format, not only those that can win on this machine, and measure longer."
+        ),
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Train, evaluate, export, prove, benchmark and report: one command from labelled images to a classifier."""
@@ -102,22 +108,25 @@ def command(
             skip_training=skip_training,
             skip_inference=skip_inference,
             skip_visualization=skip_visualization,
+            thorough=thorough,
         )
     if host.rank():
         output.line(f"worker {host.rank()} is done; the run is where worker 0 was started")
         return
     _print(summary)
-    if json:
-        from peregrine.stages.exporting import to_dict
+    from peregrine.stages.exporting import refuse, to_dict
 
+    if json:
         output.as_json({
             "run": summary.run,
             "report": summary.report,
             "training": summary.training,
             "evaluation": summary.evaluation,
             "exports": [to_dict(outcome) for outcome in summary.exports],
+            "left_out": summary.left_out,
             "benchmark": summary.benchmark,
         })  # fmt: skip
+    refuse(summary.exports, everything=True)  # after everything else
 
 
 def _print(summary: Any) -> None:
@@ -134,6 +143,8 @@ def _print(summary: Any) -> None:
     if summary.evaluation:
         print_evaluation(summary.evaluation)
     print_exports(summary.exports)
+    if summary.left_out:
+        output.line(f"Not exported, as they do not win here: {', '.join(summary.left_out)}; see --thorough")
     if summary.benchmark:
         print_benchmark(summary.benchmark)
     output.line(f"Report: {summary.report}" if summary.report else f"Run: {summary.run}")

@@ -19,6 +19,28 @@ from peregrine.export.samples import Samples
 Edge = Callable[..., dict[str, Any]]
 
 
+def fix_batch_task(source: str, target: str, batch: int) -> dict[str, Any]:
+    """Worker task: write the Artifact again, in the same format, for batches of one size.
+
+    Args:
+        source: folder of an Artifact that takes any batch.
+        target: folder of the Artifact to write.
+        batch: images in each batch.
+    """
+    parent = Artifact.open(source)
+    fix = catalog.load("static", parent.format.file)
+    with Artifact.write(
+        Path(target),
+        format=parent.manifest.format,
+        like=parent.inherited(),
+        golden=parent.golden(),
+        notes=parent.manifest.notes,
+        batch=batch,
+    ) as folder:
+        fix(parent, folder, batch)
+    return {"path": target}
+
+
 def convert_task(edge: str, source: str, target: str, format: str, samples: str | None = None) -> dict[str, Any]:
     """Worker task: run one edge and write the Artifact, with the golden images of its source.
 
@@ -34,7 +56,7 @@ def convert_task(edge: str, source: str, target: str, format: str, samples: str 
     images = Samples.load(samples) if samples else None
     notes: dict[str, Any] = {}
     with Artifact.write(
-        Path(target), format=format, like=parent.inherited(), golden=parent.golden(), notes=notes
+        Path(target), format=format, like=parent.inherited(), golden=parent.golden(), notes=notes, batch=parent.batch
     ) as folder:
         notes.update(convert(parent, folder, images) if images else convert(parent, folder))
         if images:

@@ -50,6 +50,17 @@ def route(source: str, target: str) -> list[Step]:
     return routes[target]
 
 
+def takes_static(source: str, target: str) -> bool:
+    """Whether a model on its way from `source` to `target` can be given a static batch: ONNX, and what follows it."""
+    way = route(source, target)
+    return is_fixable(target) or (bool(way) and is_fixable(way[-1].source))
+
+
+def is_fixable(format: str) -> bool:
+    """Whether a file of this format can be written again for batches of one size; others take that of their source."""
+    return find_format(format).file in catalog.CATALOG["static"]
+
+
 def _routes(source: str) -> dict[str, list[Step]]:
     """Breadth first, so the first route found to a format is a shortest one."""
     routes: dict[str, list[Step]] = {source: []}

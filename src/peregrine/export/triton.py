@@ -11,7 +11,7 @@ Source: Triton's model configuration, and the README of each backend.
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,20 +63,13 @@ def config(artifact: Artifact, name: str, provider: str) -> str:
     Args:
         provider: where the model was proved, `cpu` or `cuda`, and is run.
     """
-    manifest, backend = artifact.manifest, BACKENDS[artifact.format.file]
-    size, largest = manifest.preprocess.size, manifest.notes.get("batch", {}).get("largest", LARGEST_BATCH)
+    backend = BACKENDS[artifact.format.file]
     parts = [
         f"name: {_quoted(name)}",
         f"backend: {_quoted(backend)}",
         f"default_model_filename: {_quoted(artifact.format.file)}",
-        f"max_batch_size: {largest}",
-        f'input [ {{ name: "images" data_type: TYPE_UINT8 dims: [ {size}, {size}, 3 ] }} ]',
-        f'output [ {{ name: "probabilities" data_type: TYPE_FP32 dims: [ {len(manifest.class_names)} ] '
-        'label_filename: "labels.txt" } ]',
-        f"dynamic_batching {{ preferred_batch_size: [ {largest} ] "
-        f"max_queue_delay_microseconds: {QUEUE_MICROSECONDS} }}",
+        *(_any_batch(artifact) if artifact.batch is None else _static_batch(artifact, artifact.batch)),
         f"instance_group [ {{ count: 1 kind: {'KIND_GPU' if provider == 'cuda' else 'KIND_CPU'} }} ]",
-        *(_warmup(count, size) for count in sorted({1, largest})),
         _parameter("peregrine_artifact", artifact.id),
     ]
     if backend == "tensorrt":
@@ -84,6 +77,36 @@ def config(artifact: Artifact, name: str, provider: str) -> str:
     if backend == "openvino":
         parts.append(_parameter("PERFORMANCE_HINT", "THROUGHPUT"))
     return "\n".join(parts) + "\n"
+
+
+def _any_batch(artifact: Artifact) -> list[str]:
+    """Of a model with a free batch: Triton makes batches of the requests that wait."""
+    manifest = artifact.manifest
+    largest = manifest.notes.get("batch", {}).get("largest", LARGEST_BATCH)
+    image = [manifest.preprocess.size, manifest.preprocess.size, 3]
+    return [
+        f"max_batch_size: {largest}",
+        _images(image),
+        _probabilities([len(manifest.class_names)], 'label_filename: "labels.txt"'),
+        f"dynamic_batching {{ preferred_batch_size: [ {largest} ] "
+        f"max_queue_delay_microseconds: {QUEUE_MICROSECONDS} }}",
+        *(_warmup(count, image) for count in sorted({1, largest})),
+    ]
+
+
+def _static_batch(artifact: Artifact, batch: int) -> list[str]:
+    """Of a model with a batch of one size: to Triton it has none, each request is one whole batch.
+
+    A label would be that of the most probable number in the whole batch, so none is given.
+    """
+    manifest = artifact.manifest
+    images = [batch, manifest.preprocess.size, manifest.preprocess.size, 3]
+    return [
+        "max_batch_size: 0",
+        _images(images),
+        _probabilities([batch, len(manifest.class_names)]),
+        _warmup(1, images),
+    ]
 
 
 def _proof(artifact: Artifact) -> Mapping[str, Any]:
@@ -106,11 +129,19 @@ def _proof(artifact: Artifact) -> Mapping[str, Any]:
     return dict(rows[0])
 
 
-def _warmup(count: int, size: int) -> str:
+def _images(shape: Sequence[int]) -> str:
+    return f'input [ {{ name: "images" data_type: TYPE_UINT8 dims: {list(shape)} }} ]'
+
+
+def _probabilities(shape: Sequence[int], more: str = "") -> str:
+    return f'output [ {{ name: "probabilities" data_type: TYPE_FP32 dims: {list(shape)} {more} }} ]'
+
+
+def _warmup(count: int, shape: Sequence[int]) -> str:
     """Images of noise at one batch size, run before the model is ready."""
     return (
         f'model_warmup [ {{ name: "batch-{count}" batch_size: {count} inputs {{ key: "images" value '
-        f"{{ data_type: TYPE_UINT8 dims: [ {size}, {size}, 3 ] random_data: true }} }} }} ]"
+        f"{{ data_type: TYPE_UINT8 dims: {list(shape)} random_data: true }} }} }} ]"
     )
 
 

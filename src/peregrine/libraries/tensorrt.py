@@ -4,41 +4,12 @@ Everything of ours takes it from here: `from peregrine.libraries.tensorrt import
 `tensorrt` is taken on a machine with a GPU; without one it can do nothing, and TensorRT-RTX still builds.
 """
 
-import ctypes
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from peregrine.errors import MissingDevice
+from peregrine.host import Gpu, find_gpu
 
-_MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*; Source: cuda.h
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """An NVIDIA GPU: its name, and its compute capability, such as `8.9`."""
-
-    name: str
-    capability: str
-
-
-def find_gpu() -> Gpu | None:
-    """The first GPU, asked of NVIDIA's driver itself, which needs no library; None without one."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return None
-    device, major, minor, name = ctypes.c_int(), ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(256)
-    calls: tuple[Callable[[], int], ...] = (
-        lambda: driver.cuInit(0),
-        lambda: driver.cuDeviceGet(ctypes.byref(device), 0),
-        lambda: driver.cuDeviceGetName(name, len(name), device),
-        lambda: driver.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR, device),
-        lambda: driver.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR, device),
-    )
-    if any(call() for call in calls):  # each gives 0, or why not
-        return None
-    return Gpu(name.value.decode(errors="replace"), f"{major.value}.{minor.value}")
+__all__ = ["Gpu", "Log", "find_gpu", "name", "need_gpu", "trt"]
 
 
 def _choose() -> Any:

@@ -21,11 +21,10 @@ from peregrine.rundir import RunDirectory
 from peregrine.runtimes.base import BATCH
 from peregrine.stages import plots
 from peregrine.stages.exporting import images_file
-from peregrine.stages.measuring import ROUND_SECONDS, WARMUP_SECONDS
 from peregrine.stages.target import Target
 from peregrine.worker import Worker
 
-ROUNDS = 5
+ROUNDS, ROUND_SECONDS = 5, 0.6  # seconds of each scenario in each round
 TIMEOUT_S = 600
 
 
@@ -57,8 +56,9 @@ def benchmark_candidates(
     rounds: int = ROUNDS,
     record: bool = True,
     pictures: bool = True,
+    seconds: float = ROUND_SECONDS,
 ) -> dict[str, Any]:
-    """`benchmark` with the data at hand and the run locked."""
+    """`benchmark` with the data at hand and the run locked, with so many `seconds` for each scenario in each round."""
     chosen = [candidate for artifact in artifacts for candidate in _sound_candidates(artifact)]
     with images_file(test.images) as images, ExitStack() as stack:
         workers: dict[Candidate, Worker] = {}
@@ -67,7 +67,7 @@ def benchmark_candidates(
             for candidate in chosen:
                 process = stack.enter_context(Worker(f"benchmark-{candidate.key}", run.logs))
                 try:
-                    samples[candidate] = _measure(process, candidate, images, "open")
+                    samples[candidate] = _measure(process, candidate, images, "open", seconds)
                     workers[candidate] = process
                 except (MissingDependency, MissingDevice, CheckFailed) as error:
                     samples[candidate] = {"skipped": str(error)}
@@ -77,7 +77,7 @@ def benchmark_candidates(
             for what in [*["round"] * rounds, "split"]:
                 shuffle.shuffle(order)
                 for candidate in order:
-                    for key, values in _measure(workers[candidate], candidate, images, what).items():
+                    for key, values in _measure(workers[candidate], candidate, images, what, seconds).items():
                         samples[candidate].setdefault(key, []).append(values)
                     advance(note=candidate.key)
         rows = [_row(candidate, samples[candidate]) for candidate in workers]
@@ -88,8 +88,8 @@ def benchmark_candidates(
         "test_images": len(test),
         "throughput_batch": BATCH,
         "rounds": rounds,
-        "round_seconds": ROUND_SECONDS,
-        "warmup_seconds": WARMUP_SECONDS,
+        "round_seconds": seconds,
+        "warmup_seconds": seconds,
         "rows": rows,
         "skipped": [
             {"candidate": candidate.key, "reason": samples[candidate]["skipped"]}
@@ -114,8 +114,8 @@ def _sound_candidates(artifact: Artifact) -> list[Candidate]:
     ]
 
 
-def _measure(process: Worker, candidate: Candidate, images: Path, what: str) -> dict[str, Any]:
-    arguments = {"candidate": candidate.to_dict(), "images": str(images), "what": what}
+def _measure(process: Worker, candidate: Candidate, images: Path, what: str, seconds: float) -> dict[str, Any]:
+    arguments = {"candidate": candidate.to_dict(), "images": str(images), "what": what, "seconds": seconds}
     result: dict[str, Any] = process.call("measure", arguments, TIMEOUT_S)
     return result
 

@@ -32,6 +32,8 @@ def explain(run: RunDirectory, candidate: Candidate, artifact: Artifact, images:
         return (
             f"the layers of a {format.file} cannot be looked into; explain the ONNX or Keras file that it was made of"
         )
+    if artifact.batch:
+        return "a file for batches of one size holds the layers of the one for any; explain that, without a batch"
     reference = run.ancestor() if format.precision == "fp32" else _float_onnx(run, artifact)
     if reference is None:
         return "there is no float32 ONNX file of the same model to compare layers with; export onnx first"

@@ -16,7 +16,7 @@ from peregrine.artifact import Artifact, Probabilities
 from peregrine.candidate import Candidate, candidates, default_candidate
 from peregrine.dataset import Dataset, ImageArray, Splits
 from peregrine.errors import CheckFailed, MissingDependency, MissingDevice, ParityFailed, UsageError
-from peregrine.export.routes import reachable, route
+from peregrine.export.routes import is_fixable, reachable, route, takes_static
 from peregrine.export.samples import draw
 from peregrine.export.triton import is_served, write_model
 from peregrine.formats import find_format
@@ -29,6 +29,7 @@ from peregrine.stages.target import Target
 logger = logging.getLogger("peregrine")
 CONVERT_TIMEOUT_S = 900
 PREDICT_TIMEOUT_S = 1800
+LARGEST_STATIC_BATCH = 10_000
 SLOWER_S, SLOWER_SHARE = 0.5, 0.1  # what is less is chance: each proof is timed once
 
 
@@ -43,6 +44,7 @@ class Export:
         reason: why, when it is not `proved`.
         parity: one row per Candidate, see `parity.Verdict`.
         triton: its folder in a Triton model repository, if one was asked for and Triton can serve it.
+        batch: a static batch size, if one was asked for.
     """
 
     format: str
@@ -51,6 +53,12 @@ class Export:
     artifact: Path | None
     parity: list[dict[str, Any]]
     triton: Path | None = None
+    batch: int | None = None
+
+    @property
+    def name(self) -> str:
+        """What tells it from others of the run: `onnx`, `onnx-batch8`."""
+        return f"{self.format}-batch{self.batch}" if self.batch else self.format
 
 
 def export(
@@ -60,6 +68,7 @@ def export(
     data: str | Path | Splits | None = None,
     triton: str | Path | None = None,
     explain: bool = False,
+    batch: int | None = None,
 ) -> list[Export]:
     """Convert along the shortest route, prove parity on the whole test split, write the Artifacts.
 
@@ -69,44 +78,74 @@ def export(
         data: where the run's data is, when the run cannot tell, for example because it was trained on arrays.
         triton: folder of a Triton model repository, into which what was proved is written too.
         explain: find the layer at which an ONNX or Keras file that fails its proof parts from the trained model.
+        batch: the number of images that the models take at once, instead of any number: for ONNX, OpenVINO and
+            TensorRT. They lie beside those that take any, in `artifacts/onnx-batch8`; a Runtime fills up what is left
+            over of a longer row of images.
 
     Returns:
         One entry per format. With `"all"`, what cannot be built is `skipped` with its reason.
 
     Raises:
-        UsageError: an unknown format, no way to it, or with `triton` none that Triton serves.
+        UsageError: an unknown format, no way to it, with `triton` none that Triton serves, or with `batch` one that
+            cannot have it.
         MissingDependency: a library for a format named explicitly is not installed.
         MissingDevice: a format named explicitly was built, and cannot be proved here.
         CheckFailed: a conversion named explicitly failed, or with `"all"` one to fp32.
         ParityFailed: a format named explicitly predicts something else, or with `"all"` an fp32 one does.
     """
+    outcomes = attempt(target, formats, data=data, triton=triton, explain=explain, batch=batch)
+    refuse(outcomes, everything=formats == "all")
+    return outcomes
+
+
+def attempt(
+    target: str | Path | Artifact,
+    formats: str | Sequence[str] = "all",
+    *,
+    data: str | Path | Splits | None = None,
+    triton: str | Path | None = None,
+    explain: bool = False,
+    batch: int | None = None,
+) -> list[Export]:
+    """`export` without an error for a format that came to nothing: so that what did succeed can be told first."""
     found = Target.find(target)
     if found.run is None:
         raise UsageError(f"exports are written into a run; {found.artifact.path} is in none")
     ancestor = found.run.ancestor()
-    everything = formats == "all"
-    wanted = [formats] if isinstance(formats, str) else list(formats)
-    if everything:
-        wanted = reachable(ancestor.manifest.format)
-        if len(list(candidates(ancestor))) > 1:  # an imported ONNX file: OpenVINO's answers have to be proved too
-            wanted = [ancestor.manifest.format, *wanted]
-    for format in wanted:
-        find_format(format)
-        route(ancestor.manifest.format, format)
+    wanted = _wanted(ancestor, formats, batch)
     if triton is not None and not any(is_served(find_format(format).file) for format in wanted):
         raise UsageError(f"Triton serves ONNX, OpenVINO and TensorRT; got {', '.join(wanted)}; add a format to --to")
     splits = found.splits(data)
     with found.run.lock(), found.run.verb("export"):
-        outcomes = export_and_prove(found, splits, wanted, explain)
+        outcomes = export_and_prove(found, splits, wanted, explain, batch)
         if triton is not None:
             outcomes = [_write_triton(found.run, outcome, Path(triton)) for outcome in outcomes]
-    refuse_failed([outcome for outcome in outcomes if not everything or is_fp32(outcome)])
-    if not everything:
-        _refuse_skipped(outcomes)
     return outcomes
 
 
-def export_and_prove(target: Target, splits: Splits, formats: Sequence[str], explain: bool = False) -> list[Export]:
+def _wanted(ancestor: Artifact, formats: str | Sequence[str], batch: int | None) -> list[str]:
+    """The names of the formats to make, which all can be made."""
+    source = ancestor.manifest.format
+    if batch is not None and not 1 <= batch <= LARGEST_STATIC_BATCH:
+        raise UsageError(f"a static batch has 1 to {LARGEST_STATIC_BATCH:,} images; got {batch}")
+    if formats == "all":
+        several = len(list(candidates(ancestor))) > 1  # an imported ONNX file: OpenVINO's answers have to be proved too
+        possible = [source, *reachable(source)] if several else reachable(source)
+        return [name for name in possible if batch is None or takes_static(source, name)]
+    wanted = [formats] if isinstance(formats, str) else list(formats)
+    for name in wanted:
+        find_format(name)
+        route(source, name)
+        if batch is not None and not takes_static(source, name):
+            raise UsageError(
+                f"ONNX, OpenVINO and TensorRT can have a static batch; {name} cannot; leave it or --batch out"
+            )
+    return wanted
+
+
+def export_and_prove(
+    target: Target, splits: Splits, formats: Sequence[str], explain: bool = False, batch: int | None = None
+) -> list[Export]:
     """`export` with the data at hand and the run locked; a format that fails costs itself only."""
     run, test = target.run, splits.test
     assert run is not None
@@ -119,12 +158,12 @@ def export_and_prove(target: Target, splits: Splits, formats: Sequence[str], exp
             _draw_samples(target, splits, samples)
         for format in formats:
             try:
-                artifact = _convert(run, ancestor, format, samples)
+                artifact = _convert(run, ancestor, format, samples, batch)
             except (MissingDependency, MissingDevice) as error:
-                outcomes.append(Export(format, "skipped", str(error), None, []))
+                outcomes.append(Export(format, "skipped", str(error), None, [], batch=batch))
                 continue
             except CheckFailed as error:
-                outcomes.append(Export(format, "failed", str(error), None, []))
+                outcomes.append(Export(format, "failed", str(error), None, [], batch=batch))
                 continue
             outcomes.append(_prove(run, artifact, images, test, expected, explain))
             _record(run, test, outcomes)  # a long export that is ended leaves what it has proved
@@ -144,23 +183,40 @@ def _draw_samples(target: Target, splits: Splits, path: Path) -> None:
     samples.save(path)
 
 
-def _convert(run: RunDirectory, ancestor: Artifact, format: str, samples: Path) -> Artifact:
-    """Walk the route, reusing what an earlier export of the same ancestor left."""
+def _convert(run: RunDirectory, ancestor: Artifact, format: str, samples: Path, batch: int | None) -> Artifact:
+    """Walk the route, reusing what an earlier export of the same ancestor left.
+
+    A static batch comes at the end, so that nothing is calibrated again for it; what cannot be written again, such as a
+    plan, is made of a file that has it.
+    """
     here = ancestor
     for step in route(ancestor.manifest.format, format):
-        path = run.artifact_path(step.target)
-        if step.target != format and (path / "manifest.json").is_file():
+        inherits = batch is not None and step.target == format and not is_fixable(format)
+        path = run.artifact_path(step.target, batch if inherits else None)
+        if (step.target != format or (batch and not inherits)) and (path / "manifest.json").is_file():
             existing = Artifact.open(path)
             if existing.manifest.parent == here.id:
                 here = existing
                 continue
+        if inherits:
+            here = _with_batch(run, here, batch)
         arguments = {"edge": step.edge, "source": str(here.path), "target": str(path), "format": step.target}
         if step.calibrates:
             arguments["samples"] = str(samples)
         with progress.bar(f"convert {step.source} to {step.target}", total=None):
             worker.call(f"export-{step.edge}", run.logs, "convert", arguments, CONVERT_TIMEOUT_S)
         here = Artifact.open(path)
-    return here
+    return here if here.batch == batch else _with_batch(run, here, batch)
+
+
+def _with_batch(run: RunDirectory, source: Artifact, batch: int | None) -> Artifact:
+    """The Artifact again, for batches of one size."""
+    format = source.manifest.format
+    path = run.artifact_path(format, batch)
+    arguments = {"source": str(source.path), "target": str(path), "batch": batch}
+    with progress.bar(f"write {format} for batches of {batch}", total=None):
+        worker.call(f"export-{path.name}", run.logs, "fix-batch", arguments, CONVERT_TIMEOUT_S)
+    return Artifact.open(path)
 
 
 def _prove(
@@ -181,12 +237,12 @@ def _prove(
             reason, crashed = str(error), True
     if not rows:
         status = "failed" if crashed else "unproved"
-        return Export(artifact.manifest.format, status, reason, artifact.path, [])
+        return Export(artifact.manifest.format, status, reason, artifact.path, [], batch=artifact.batch)
     judged = [row for row in rows if row["precision"] == artifact.manifest.precision]
     verdicts = [row["verdict"] for row in judged]
     status = next((verdict for verdict in ("failed", "inconclusive") if verdict in verdicts), "proved")
     reason = "; ".join(f"{row['candidate']}: {text}" for row in judged for text in row["reasons"])
-    return Export(artifact.manifest.format, status, reason, artifact.path, rows)
+    return Export(artifact.manifest.format, status, reason, artifact.path, rows, batch=artifact.batch)
 
 
 def _prove_candidate(
@@ -222,17 +278,18 @@ def _write_triton(run: RunDirectory, outcome: Export, repository: Path) -> Expor
     if outcome.artifact is None or not is_served(find_format(outcome.format).file):
         return outcome
     try:
-        name = f"{run.path.absolute().name}-{outcome.format}"
+        name = f"{run.path.absolute().name}-{outcome.name}"
         return replace(outcome, triton=write_model(Artifact.open(outcome.artifact), repository, name))
     except CheckFailed as error:
-        logger.warning("%s is not in %s: %s", outcome.format, repository, error)
+        logger.warning("%s is not in %s: %s", outcome.name, repository, error)
         return outcome
 
 
 def parity_row(candidate: Candidate, verdict: Verdict, provider: str) -> dict[str, Any]:
     """One row of parity.json."""
     who = {"candidate": candidate.key, "format": candidate.format, "runtime": candidate.runtime}
-    return {**who, "provider": provider, "precision": candidate.precision, **verdict.to_dict()}
+    how = {"provider": provider, "precision": candidate.precision, "batch": candidate.batch}
+    return {**who, **how, **verdict.to_dict()}
 
 
 def _accuracy(probabilities: Probabilities, test: Dataset, candidate: Candidate) -> dict[str, Any]:
@@ -245,13 +302,16 @@ def _record(run: RunDirectory, test: Dataset, outcomes: list[Export]) -> None:
     """Merge the outcomes into results/parity.json; formats that were not exported now keep their rows."""
     path = run.results / "parity.json"
     before = files.read_json(path) if path.is_file() else {"rows": [], "skipped": []}
-    done = {outcome.format for outcome in outcomes}
-    rows = [row for row in before["rows"] if row["format"] not in done]
-    skipped = [entry for entry in before["skipped"] if entry["format"] not in done]
+    done = {(outcome.format, outcome.batch) for outcome in outcomes}
+    rows, skipped = (
+        [entry for entry in before[kind] if (entry["format"], entry.get("batch")) not in done]
+        for kind in ("rows", "skipped")
+    )
     for outcome in outcomes:
         rows += outcome.parity
         if not outcome.parity:
-            skipped.append({"format": outcome.format, "status": outcome.status, "reason": outcome.reason})
+            how = {"status": outcome.status, "reason": outcome.reason, "batch": outcome.batch}
+            skipped.append({"format": outcome.format, **how})
     files.write_json(path, {
         "schema": 1,
         "split": "test",
@@ -265,14 +325,19 @@ def _record(run: RunDirectory, test: Dataset, outcomes: list[Export]) -> None:
 
 def _warn_of_slow(run: RunDirectory, outcomes: Sequence[Export]) -> None:
     """Say where lower precision does not pay here, by what the proofs took: a rough measure, for a first look."""
-    rows = {row["candidate"]: row for row in files.read_json(run.results / "parity.json")["rows"]}
+    rows = {
+        (row["format"], row["runtime"], row["precision"], row.get("batch")): row
+        for row in files.read_json(run.results / "parity.json")["rows"]
+        if "predict_seconds" in row
+    }
     ancestor = run.ancestor().manifest.format
     for outcome in outcomes:
         way = route(ancestor, outcome.format)
-        parent = way[-1].source if way and outcome.parity else ""
-        for row in outcome.parity:
-            rival = rows.get(f"{parent}@{row['runtime']}")
-            if rival is None or "predict_seconds" not in rival or row["precision"] in ("fp32", rival["precision"]):
+        for row in outcome.parity if way else []:
+            parent = way[-1].source
+            precision = find_format(parent).precision
+            rival = rows.get((parent, row["runtime"], precision, outcome.batch))
+            if rival is None or row["precision"] in ("fp32", precision):
                 continue
             slower_by = row["predict_seconds"] - rival["predict_seconds"]
             if slower_by > max(SLOWER_S, SLOWER_SHARE * rival["predict_seconds"]):
@@ -283,21 +348,29 @@ def _warn_of_slow(run: RunDirectory, outcomes: Sequence[Export]) -> None:
                 )  # fmt: skip
 
 
-def refuse_failed(outcomes: Sequence[Export]) -> None:
-    """Raise for the first format that failed.
+def refuse(outcomes: Sequence[Export], everything: bool) -> None:
+    """Raise for the first format that came to nothing; where everything was asked for, an fp32 one that failed.
 
     Raises:
         CheckFailed: it could not be built, or nothing could run it.
         ParityFailed: it predicts something else.
+        MissingDependency: a library is not installed.
+        MissingDevice: it was built, and cannot be proved here.
     """
+    _refuse_failed([outcome for outcome in outcomes if not everything or _is_fp32(outcome)])
+    if not everything:
+        _refuse_skipped(outcomes)
+
+
+def _refuse_failed(outcomes: Sequence[Export]) -> None:
     for outcome in outcomes:
         if outcome.status == "failed" and not outcome.parity:
-            raise CheckFailed(f"{outcome.format} could not be built and run: {outcome.reason}")
+            raise CheckFailed(f"{outcome.name} could not be built and run: {outcome.reason}")
         if outcome.status == "failed":
-            raise ParityFailed(f"{outcome.format} does not predict what the trained model predicts: {outcome.reason}")
+            raise ParityFailed(f"{outcome.name} does not predict what the trained model predicts: {outcome.reason}")
 
 
-def is_fp32(outcome: Export) -> bool:
+def _is_fp32(outcome: Export) -> bool:
     """Whether a failure of this format is a failure of everything: fp32 has no excuse."""
     return find_format(outcome.format).precision == "fp32"
 
@@ -307,7 +380,7 @@ def _refuse_skipped(outcomes: Sequence[Export]) -> None:
         if outcome.status == "skipped":
             raise MissingDependency(outcome.reason)
         if outcome.status == "unproved":
-            raise MissingDevice(f"{outcome.format} was built at {outcome.artifact}, but not proved: {outcome.reason}")
+            raise MissingDevice(f"{outcome.name} was built at {outcome.artifact}, but not proved: {outcome.reason}")
 
 
 @contextmanager

@@ -44,6 +44,8 @@ def preferred(target: str | Path | Artifact) -> Artifact:
     if not found.whole_run or found.run is None:
         return found.artifact
     for artifact in found.run.artifacts():
+        if artifact.batch:  # a single image would take as long as a whole batch
+            continue
         usual = default_candidate(artifact)
         proof = artifact.evidence().get("parity", {}).get(usual.key)
         starts_fast = catalog.find("runtime", usual.runtime).extra not in TRAINING

@@ -1,6 +1,6 @@
 """The whole way: train, evaluate, export, prove, benchmark, report."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,22 +10,32 @@ from peregrine.dataset import Splits
 from peregrine.export.routes import reachable
 from peregrine.recipe import Recipe
 from peregrine.rundir import RunDirectory
-from peregrine.stages.benchmarking import benchmark_candidates
+from peregrine.stages.benchmarking import ROUND_SECONDS, ROUNDS, benchmark_candidates
 from peregrine.stages.evaluating import evaluate_part
-from peregrine.stages.exporting import Export, export_and_prove, is_fp32, refuse_failed
+from peregrine.stages.exporting import Export, export_and_prove, refuse
 from peregrine.stages.reporting import report
 from peregrine.stages.target import Target
 from peregrine.stages.training import TRAINING, ancestor_of_run
 
+# What can be the fastest on a processor, and on a GPU. OpenVINO runs the ONNX file as fast as its own format.
+FAST_ON_CPU = ("onnx", "onnx-int8", "openvino-int8")
+FAST_ON_GPU = ("tensorrt", "tensorrt-fp16", "tensorrt-int8")
+QUICK_ROUNDS, QUICK_SECONDS = 3, 0.25  # of a benchmark that a run waits for; `peregrine benchmark` takes its time
+
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a run came to: its folder, and the content of its result files; None where a part was skipped."""
+    """What a run came to: its folder, and the content of its result files; None where a part was skipped.
+
+    Attributes:
+        left_out: formats that can be made, and that do not win on such a machine.
+    """
 
     run: Path
     training: dict[str, Any]
     evaluation: dict[str, Any] | None
     exports: list[Export]
+    left_out: list[str]
     benchmark: dict[str, Any] | None
     report: Path | None
 
@@ -41,6 +51,7 @@ def run(
     skip_training: bool = False,
     skip_inference: bool = False,
     skip_visualization: bool = False,
+    thorough: bool = False,
 ) -> RunSummary:
     """Everything from labelled images to a report; the other arguments are those of `train`.
 
@@ -50,15 +61,13 @@ def run(
         skip_training: take the model that the recipe's `load_model` names, as it is.
         skip_inference: train only: no evaluation on test, no exports, no benchmark.
         skip_visualization: neither pictures nor the report's page.
+        thorough: export every format that can be made, not only those that can win on this machine, and measure longer.
 
     Raises:
         CheckFailed: an fp32 export could not be built or predicts something else; everything else is done and reported
             first.
     """
-    if host.rank():
-        skip_inference = skip_visualization = True
-    pictures = not skip_visualization
-    ancestor = ancestor_of_run(
+    summary = attempt(
         splits,
         recipe,
         run=run,
@@ -66,11 +75,32 @@ def run(
         changes=changes,
         time_budget=time_budget,
         skip_training=skip_training,
-        pictures=pictures,
+        skip_inference=skip_inference,
+        skip_visualization=skip_visualization,
+        thorough=thorough,
     )
+    refuse(summary.exports, everything=True)
+    return summary
+
+
+def attempt(
+    splits: Splits,
+    recipe: Recipe | str | Path | None,
+    *,
+    skip_inference: bool,
+    skip_visualization: bool,
+    thorough: bool,
+    **request: Any,
+) -> RunSummary:
+    """`run` without an error for an export that came to nothing: so that what did succeed can be told first."""
+    if host.rank():
+        skip_inference = skip_visualization = True
+    pictures = not skip_visualization
+    ancestor = ancestor_of_run(splits, recipe, pictures=pictures, **request)
     directory = RunDirectory.open(ancestor.path.parent.parent)
     evaluation = benchmark = page = None
     exports: list[Export] = []
+    left_out: list[str] = []
     with directory.lock():
         with directory.verb("run"):
             loaded = TRAINING in directory.read().get("skipped", [])
@@ -82,12 +112,23 @@ def run(
                 test = judged.test
                 with directory.verb("evaluate", within="run"):
                     evaluation = evaluate_part(target, test, "test", None, record=True, pictures=pictures)
+                formats = reachable(ancestor.manifest.format)
+                wanted = formats if thorough else winners(formats)
+                left_out = [name for name in formats if name not in wanted]
                 with directory.verb("export", within="run"):
-                    exports = export_and_prove(target, judged, reachable(ancestor.manifest.format))
+                    exports = export_and_prove(target, judged, wanted)
+                rounds, seconds = (ROUNDS, ROUND_SECONDS) if thorough else (QUICK_ROUNDS, QUICK_SECONDS)
                 with directory.verb("benchmark", within="run"):
-                    benchmark = benchmark_candidates(directory, directory.artifacts(), test, pictures=pictures)
+                    benchmark = benchmark_candidates(
+                        directory, directory.artifacts(), test, rounds, pictures=pictures, seconds=seconds
+                    )
         if not skip_visualization:
             page = report(directory)  # now that the record tells that the run is done
-    refuse_failed([outcome for outcome in exports if is_fp32(outcome)])
     training = files.read_json(directory.results / "training_summary.json")
-    return RunSummary(directory.path, training, evaluation, exports, benchmark, page)
+    return RunSummary(directory.path, training, evaluation, exports, left_out, benchmark, page)
+
+
+def winners(formats: Sequence[str]) -> list[str]:
+    """Those of the formats that can be the fastest on this machine."""
+    fast = FAST_ON_CPU if host.find_gpu() is None else (*FAST_ON_CPU, *FAST_ON_GPU)
+    return [name for name in formats if name in fast]
