@@ -99,7 +99,6 @@ def test_int8_that_does_not_pay_is_told(
         ("onnx", 0, r"^a static batch has 1 to 10,000 images; got 0$"),
         ("onnx", 10_001, r"^a static batch has 1 to 10,000 images; got 10001$"),
         ("onx", None, r"^a format is one of .*; got 'onx'; did you mean 'onnx'\?$"),
-        ("keras", None, r"^torch cannot become keras; "),
         ("torch", 8, r"^ONNX, OpenVINO and TensorRT can have a static batch; torch cannot; leave it or --batch out$"),
     ],
 )
