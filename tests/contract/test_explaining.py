@@ -109,6 +109,24 @@ def test_the_export_says_it(
 
 
 @pytest.mark.parametrize("format", ONE_ENGINE)
+def test_a_keras_model_is_looked_into_too(
+    run: RunDirectory, ancestor: Artifact, workshop: Workshop, tmp_path: Path
+) -> None:
+    port = workshop.exported("torch_to_keras")
+    from peregrine.engines.tensorflow.checkpoint import load_model, save_model
+
+    model = load_model(port.model_path)
+    layer = model.get_layer("conv2d_1")
+    kernel, bias = layer.get_weights()
+    layer.set_weights([kernel[::-1], bias])
+    with Artifact.write(tmp_path / "port", format="keras", like=ancestor.inherited(), golden=port.golden()) as folder:
+        save_model(model, folder / "model.keras")
+    spoilt = Artifact.open(tmp_path / "port")
+    told = explain(run, default_candidate(spoilt), spoilt, small_runs.splits().test.images[:8], tmp_path)
+    assert told.startswith("the first layer that diverges from torch is Conv2D 'conv2d_1': its values differ by ")
+
+
+@pytest.mark.parametrize("format", ONE_ENGINE)
 def test_what_cannot_be_compared_says_so(run: RunDirectory, sound: Artifact, tmp_path: Path) -> None:
     ancestor, images = run.ancestor(), small_runs.splits().test.images[:2]
     told = explain(run, default_candidate(ancestor), ancestor, images, tmp_path)

@@ -142,6 +142,16 @@ class Applied(nn.Module):
         return self._function(x)  # type: ignore[no-any-return]  # a test's
 
 
+class Scaled(nn.Conv2d):
+    """A convolution whose weights are computed."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.conv2d(x, self.weight / 2)
+
+
 @pytest.mark.parametrize(
     "function",
     [
@@ -189,6 +199,8 @@ def test_a_norm_that_is_not_folded_is_a_layer() -> None:
         (lambda x: x + x.mean((2, 3), keepdim=True), r"aten\.add\.Tensor .* two layers' values of one shape"),
         (lambda x: x + 1, r"aten\.add\.Tensor .* two layers' values of one shape"),
         (lambda x: x.add(x, alpha=2), r"aten\.add\.Tensor .*'alpha'"),
+        (nn.Linear(8, 2), r"aten\.linear\.default in _function .*: what it multiplies has pixels"),
+        (Scaled(), r"aten\.div\.Tensor in _function .*: it computes with weights alone"),
         (lambda x: x / x, r"aten\.div\.Tensor .*: it divides by something else than a number"),
     ],
 )

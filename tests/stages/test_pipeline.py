@@ -322,7 +322,8 @@ class Missing:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Missing())
 """)
-    ended = invoke("export", copy, "--to", "keras", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    ended = invoke("export", copy, "--to", "keras", cwd=tmp_path, PYTHONPATH=path)
     assert ended.returncode == 3
     assert ended.stderr.splitlines()[-1] == (
         "peregrine: edge torch_to_keras needs the library 'keras', which is not installed; "

@@ -2,7 +2,7 @@
 
 PyTorch traces the network to ATen's operations, and each becomes the built-in layer that computes the same, with pixels
 as `(N, H, W, C)` instead of `(N, C, H, W)`. What stands before and behind the network, from uint8 to probabilities, is
-what the TensorFlow engine puts there. See docs/adr/0012 for what else was tried.
+what the TensorFlow engine puts there.
 """
 
 import inspect
@@ -93,6 +93,8 @@ def _call(node: fx.Node, arguments: Sequence[Any]) -> Any:
     function = OPERATIONS.get(str(node.target))
     if function is None:
         raise _unknown(node, "there is none for it")
+    if isinstance(arguments[0], Tensor):
+        raise _unknown(node, "it computes with weights alone")
     try:
         bound = inspect.signature(function).bind(node, *arguments, **node.kwargs)
     except TypeError as error:
@@ -162,6 +164,8 @@ def _batch_norm(
 
 
 def _linear(node: fx.Node, x: Any, weight: Tensor, bias: Tensor | None = None) -> Any:
+    if len(x.shape) != 2:
+        raise _unknown(node, "what it multiplies has pixels")
     return _filled(layers.Dense(len(weight), use_bias=bias is not None, name=node.name), x, weight.T, bias)
 
 
