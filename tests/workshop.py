@@ -23,11 +23,6 @@ def ancestor_of(format: str) -> str:
     return next(ancestor for ancestor in ANCESTORS if format == ancestor or format in routes.reachable(ancestor))
 
 
-def is_reached(format: str) -> bool:
-    """Whether an edge of the catalogue, or training, makes it."""
-    return any(format == ancestor or format in routes.reachable(ancestor) for ancestor in ANCESTORS)
-
-
 def engine_marks(engine: str) -> list[pytest.MarkDecorator]:
     """Marks that keep everything about one engine in one process, where it is trained once."""
     return [

@@ -14,7 +14,7 @@ from peregrine.errors import UsageError
 from peregrine.formats import FORMATS
 from peregrine.metrics import softmax
 from peregrine.runtimes.base import Runtime
-from workshop import ANCESTORS, Workshop, ancestor_of, engine_marks, is_reached
+from workshop import ANCESTORS, Workshop, ancestor_of, engine_marks
 
 LOWERED = {("openvino", "fp32"): "bf16"}  # what a runtime may run a file in instead
 WAYS = [
@@ -26,7 +26,6 @@ WAYS = [
         marks=engine_marks(ANCESTORS[ancestor_of(format.name)]),
     )
     for format in FORMATS.values()
-    if is_reached(format.name)
     for runtime in format.runtimes
     for precision in (format.precision, LOWERED.get((runtime, format.precision)))
     if precision

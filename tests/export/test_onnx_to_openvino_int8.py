@@ -46,6 +46,9 @@ def test_the_closer_preset_is_kept(source: Artifact, tmp_path: Path) -> None:
     assert notes["chosen"]["kept_in_fp32"] == []
     assert notes["calibration_images"] == 90
     assert sorted(made.manifest.files) == ["model.bin", "model.xml"]
+    operations = (made.path / "model.xml").read_text()
+    assert 'type="Swish"' in operations
+    assert 'type="Sigmoid"' not in operations, "which would be quantised by itself"
 
 
 def test_what_misses_the_limit_gets_accuracy_control(source: Artifact, tmp_path: Path) -> None:

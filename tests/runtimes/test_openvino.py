@@ -16,6 +16,8 @@ from peregrine.candidate import candidates, default_candidate
 from peregrine.errors import MissingDevice
 from peregrine.export.base import convert_task
 from peregrine.libraries import openvino
+from peregrine.runtimes.base import BATCH
+from peregrine.runtimes.openvino import PART, OpenVinoRuntime
 
 pytestmark = pytest.mark.openvino
 
@@ -90,6 +92,28 @@ def test_bf16_is_another_candidate(tmp_path: Path) -> None:
     images = tiny.images(50)
     with single.open() as one, half.open() as other:
         assert 0 < np.abs(one.predict(images) - other.predict(images)).max() < 0.05
+
+
+def test_many_images_are_answered_side_by_side(tmp_path: Path) -> None:
+    """Few of them are one request, for which nothing is compiled again; answers are the same, in the same order."""
+    images = tiny.images(2 * BATCH + 7)
+    with default_candidate(network(tmp_path, "Silu"), "openvino").open() as runtime:
+        assert isinstance(runtime, OpenVinoRuntime)
+        few = np.concatenate([runtime.predict(images[start : start + PART]) for start in range(0, len(images), PART)])
+        assert runtime._queue is None
+        many = runtime.predict(images)
+        assert runtime._queue is not None
+    np.testing.assert_allclose(many, few, atol=1e-6)
+    assert np.ptp(many, axis=0).max() > 0.1
+
+
+@pytest.mark.parametrize("activation", ["Silu", "Gelu"])
+def test_an_activation_in_parts_is_one_operation(tmp_path: Path, activation: str) -> None:
+    """Or NNCF would quantise every part of it."""
+    model = openvino.read(network(tmp_path, activation).model_path)
+    kinds = {node.get_type_name() for node in model.get_ordered_ops()}
+    assert kinds >= {{"Silu": "Swish"}.get(activation, activation)}
+    assert kinds.isdisjoint({"Sigmoid", "Erf"})
 
 
 def test_another_device(tmp_path: Path) -> None:

@@ -153,9 +153,7 @@ def test_evaluate_with_test_time_augmentation(work: Path, run: RunDirectory) -> 
     assert exported["images"] == result["images"]
 
 
-def test_export_again_and_unknown_format(work: Path) -> None:
-    outcome = last_line(call("export", "digits", "--to", "onnx", "--json", cwd=work))["exports"][0]
-    assert outcome["status"] in ("proved", "inconclusive")
+def test_export_to_an_unknown_format(work: Path) -> None:
     call("export", "digits", "--to", "onx", cwd=work, status=2)
 
 
@@ -172,10 +170,12 @@ def test_the_network_is_a_keras_model_too(work: Path, run: RunDirectory) -> None
         assert model.candidate.key == "keras@keras"
 
 
-def test_export_to_a_triton_repository(work: Path, run: RunDirectory) -> None:
+def test_export_again_and_to_a_triton_repository(work: Path, run: RunDirectory) -> None:
     stdout = call("export", "digits", "--to", "onnx", "--triton", "models", "--json", cwd=work)
     assert "Triton serves onnx from models/digits-onnx" in stdout
-    assert last_line(stdout)["exports"][0]["triton"] == "models/digits-onnx"
+    (outcome,) = last_line(stdout)["exports"]
+    assert outcome["status"] in ("proved", "inconclusive")
+    assert outcome["triton"] == "models/digits-onnx"
     served = work / "models" / "digits-onnx"
     assert (served / "1" / "model.onnx").read_bytes() == (run.artifact_path("onnx") / "model.onnx").read_bytes()
     assert (served / "labels.txt").read_text().split() == [str(digit) for digit in range(10)]
@@ -278,7 +278,7 @@ def test_an_export_that_predicts_something_else_is_refused(copy: Path) -> None:
         ids, probabilities = saved["ids"], saved["probabilities"]
     np.savez(answers, ids=ids, probabilities=np.roll(probabilities, 1, axis=1))
     for artifact in RunDirectory.open(copy).artifacts():
-        if artifact.manifest.format not in ("torch", "onnx"):  # proved before
+        if artifact.path.name not in ("torch", "onnx"):  # proved before
             shutil.rmtree(artifact.path)
 
     ended = invoke("export", copy, "--to", "onnx", "--json", cwd=copy.parent)
@@ -292,7 +292,7 @@ def test_an_export_that_predicts_something_else_is_refused(copy: Path) -> None:
     assert (copy / "artifacts" / "onnx" / "model.onnx").is_file(), "kept for study"
     with peregrine.open(copy) as model:
         assert model.candidate.key == "torch@torch", "not used"
-    measured = last_line(call("benchmark", copy, "--json", cwd=copy.parent))["rows"]
+    measured = peregrine.benchmark(copy, rounds=1)["rows"]
     assert [row["candidate"] for row in measured] == ["torch@torch"]
 
 

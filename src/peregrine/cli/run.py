@@ -144,7 +144,7 @@ def _print(summary: Any) -> None:
         print_evaluation(summary.evaluation)
     print_exports(summary.exports)
     if summary.left_out:
-        output.line(f"Not exported, as they do not win here: {', '.join(summary.left_out)}; see --thorough")
+        output.line(f"Not exported, as they cannot be the fastest here: {', '.join(summary.left_out)}; see --thorough")
     if summary.benchmark:
         print_benchmark(summary.benchmark)
     output.line(f"Report: {summary.report}" if summary.report else f"Run: {summary.run}")

@@ -20,7 +20,7 @@ from peregrine.stages.training import TRAINING, ancestor_of_run
 # What can be the fastest on a processor, and on a GPU. OpenVINO runs the ONNX file as fast as its own format.
 FAST_ON_CPU = ("onnx", "onnx-int8", "openvino-int8")
 FAST_ON_GPU = ("tensorrt", "tensorrt-fp16", "tensorrt-int8")
-QUICK_ROUNDS, QUICK_SECONDS = 3, 0.25  # of a benchmark that a run waits for; `peregrine benchmark` takes its time
+QUICK_ROUNDS, QUICK_SECONDS = 3, 0.2  # of a benchmark that a run waits for; `peregrine benchmark` takes its time
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class RunSummary:
     """What a run came to: its folder, and the content of its result files; None where a part was skipped.
 
     Attributes:
-        left_out: formats that can be made, and that do not win on such a machine.
+        left_out: formats that can be made, and cannot be the fastest on this machine.
     """
 
     run: Path
