@@ -214,6 +214,14 @@ def test_a_module_that_would_be_imported_by_name(tmp_path: Path) -> None:
         open_model(path)
 
 
+def test_a_function_that_would_download(tmp_path: Path) -> None:
+    path = save(network(), tmp_path / "somebody.keras")
+    part = {"module": "keras.utils", "class_name": "function", "config": "get_file", "registered_name": "get_file"}
+    change_config(path, lambda text: text.replace('"activation": "softmax"', f'"activation": {json.dumps(part)}'))
+    with pytest.raises(UsageError, match=r"has get_file, which is a program of its own"):
+        open_model(path)
+
+
 def test_an_archive_with_more_in_it(tmp_path: Path) -> None:
     path = save(network(), tmp_path / "somebody.keras")
     with zipfile.ZipFile(path, "a") as archive:
