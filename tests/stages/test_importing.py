@@ -75,7 +75,8 @@ def test_the_whole_way(invoke: Command, file: Path, network: foreign_making.Netw
     assert found["validation"]["mending"] is None
     assert "it gives logits" in out
 
-    artifact = Artifact.open("mine/artifacts/onnx")
+    artifact = Artifact.open(found["artifact"])
+    assert (found["run"], found["artifact"], found["artifact_id"]) == ("mine", "mine/artifacts/onnx", artifact.id)
     manifest = artifact.manifest
     assert (manifest.engine, manifest.recipe, manifest.parent) == ("imported", {"validation": 0.1, "seed": 0}, None)
     assert manifest.notes["imported"]["sha256"] == files.sha256(file)
