@@ -64,6 +64,8 @@ def imported(path: Path, pixels: Pixels = BGR, outputs: str | None = None, **set
 def test_answers_as_the_file_does(tmp_path: Path, suffix: str, last: str | None, pixels: Pixels) -> None:
     model = network(last)
     answer, opened = imported(save(model, tmp_path / f"somebody{suffix}"), pixels)
+    made = keras.models.load_model(tmp_path / "made" / "model.keras", compile=False)
+    assert all(isinstance(each, keras.layers.Layer) for each in made.operations), "which .h5 files cannot hold"
     images = tiny.images(7)
     given = model(pixels.apply(images), training=False).numpy()
     kind = "probabilities" if last else "logits"
@@ -99,6 +101,22 @@ def test_what_is_made_is_an_ancestor_as_any_other(tmp_path: Path) -> None:
     assert model.graph.node[0].op_type == "Cast"
     session: Any = onnxruntime.InferenceSession(model.SerializeToString())
     np.testing.assert_allclose(session.run(None, {"images": images})[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("end", ["activation", "layer", "neither"])
+def test_probabilities_by_other_ways_than_a_dense_layers(end: str, tmp_path: Path) -> None:
+    images = keras.Input((8, 8, 3))
+    x = layers.Dense(3)(layers.Flatten()(images))
+    if end == "neither":
+        x = layers.Rescaling(1.0)(layers.Softmax()(x))
+    else:
+        x = (layers.Activation("softmax") if end == "activation" else layers.Softmax())(x)
+    model = keras.Model(images, x)
+    answer, opened = imported(save(model, tmp_path / "somebody.keras"))
+    pixels = tiny.images(7)
+    expected = model(BGR.apply(pixels)).numpy()
+    np.testing.assert_allclose(opened.ask(BGR.apply(pixels)), expected, atol=1e-6)
+    np.testing.assert_allclose(answer(pixels), expected, atol=1e-6)
 
 
 def test_mixed_precision_is_computed_in_float32(tmp_path: Path) -> None:
@@ -193,6 +211,14 @@ def test_a_module_that_would_be_imported_by_name(tmp_path: Path) -> None:
     change_config(path, lambda text: text.replace('"module": "keras.layers", "class_name": "Dense"',
                                                   '"module": "antigravity", "class_name": "Dense"'))  # fmt: skip
     with pytest.raises(UsageError, match=r"has Dense \('dense\w*'\), which is a program of its own"):
+        open_model(path)
+
+
+def test_a_function_that_would_download(tmp_path: Path) -> None:
+    path = save(network(), tmp_path / "somebody.keras")
+    part = {"module": "keras.utils", "class_name": "function", "config": "get_file", "registered_name": "get_file"}
+    change_config(path, lambda text: text.replace('"activation": "softmax"', f'"activation": {json.dumps(part)}'))
+    with pytest.raises(UsageError, match=r"has get_file, which is a program of its own"):
         open_model(path)
 
 

@@ -75,7 +75,8 @@ def test_the_whole_way(invoke: Command, file: Path, network: foreign_making.Netw
     assert found["validation"]["mending"] is None
     assert "it gives logits" in out
 
-    artifact = Artifact.open("mine/artifacts/onnx")
+    artifact = Artifact.open(found["artifact"])
+    assert (found["run"], found["artifact"], found["artifact_id"]) == ("mine", "mine/artifacts/onnx", artifact.id)
     manifest = artifact.manifest
     assert (manifest.engine, manifest.recipe, manifest.parent) == ("imported", {"validation": 0.1, "seed": 0}, None)
     assert manifest.notes["imported"]["sha256"] == files.sha256(file)
@@ -105,14 +106,19 @@ def test_openvino_runs_and_is_proved_beside_onnx_runtime(file: Path, digits: Spl
     """The ancestor's answers are ONNX Runtime's; what another runtime makes of the same file has to be proved."""
     pytest.importorskip("openvino", reason="needs the extra openvino")
     run = tmp_path / "run"
-    peregrine.import_model(file, data=digits, run=run, **TREATED)
+    artifact = peregrine.import_model(file, data=digits, run=run, **TREATED)
     outcomes = peregrine.export(run, ["onnx", "openvino"], data=digits)
     rows = {row["candidate"]: row["verdict"] for outcome in outcomes for row in outcome.parity}
     assert {"onnx@onnxruntime", "onnx@openvino", "openvino@openvino"} <= rows.keys()
     assert "failed" not in rows.values()
     by_openvino = peregrine.evaluate(run, data=digits, runtime="openvino")
     assert by_openvino["candidate"] == "onnx@openvino"
-    assert not list(RunDirectory(run).cache.glob("*")) or rows  # its answers are not kept as the ancestor's
+    (answers,) = RunDirectory(run).cache.glob("answers-*")  # ONNX Runtime's: OpenVINO's are not the ancestor's
+    with np.load(answers) as kept, peregrine.open(artifact) as runtime:
+        np.testing.assert_array_equal(kept["probabilities"], runtime.predict(digits.test.images[:]))
+    measured = peregrine.benchmark(run, data=digits, rounds=1)["rows"]
+    assert {"onnx@onnxruntime", "onnx@openvino", "openvino@openvino"} <= {row["candidate"] for row in measured}
+    assert "has not been measured" not in report(run).read_text()
 
 
 def test_every_onnx_export_of_what_wants_blue_first(digits: Splits, tmp_path: Path) -> None:
@@ -126,14 +132,6 @@ def test_every_onnx_export_of_what_wants_blue_first(digits: Splits, tmp_path: Pa
     assert {outcome.format: outcome.status for outcome in outcomes if outcome.status == "failed"} == {}
     for outcome in outcomes:
         assert outcome.parity[0]["agreement"] > 0.97
-
-
-def test_benchmark(file: Path, digits: Splits, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    peregrine.import_model(file, data=digits, run=run, **TREATED)
-    rows = peregrine.benchmark(run, data=digits, rounds=1)["rows"]
-    assert "onnx@onnxruntime" in {row["candidate"] for row in rows}
-    assert "Benchmark" in report(run).read_text()
 
 
 @pytest.mark.tensorflow

@@ -81,16 +81,20 @@ class KerasModel(ForeignModel):
         rgb = pixels if pixels.channels == "rgb" else pixels.flipped()
         factor, offset = (each.tolist() for each in rgb.factors())
         values = keras.layers.Rescaling(factor, offset, dtype="float32", name="normalise")(images)
+        planes = self.layout == "NCHW"
+        if planes or pixels.channels == "bgr":
+            values = keras.layers.Permute((3, 1, 2), name="permute")(values)
         if pixels.channels == "bgr":
-            values = keras.ops.take(values, [2, 1, 0], axis=-1)
-        if self.layout == "NCHW":
-            values = keras.layers.Permute((3, 1, 2), dtype="float32", name="permute")(values)
+            values = _flipped(values)
+            values = values if planes else keras.layers.Permute((2, 3, 1), name="permute_back")(values)
         if self.dtype == "uint8":
             values = keras.ops.cast(values, "uint8")
-        answers = self._network()(values)
+        before_softmax = _before_softmax(self._model, int(self.output)) if outputs == "probabilities" else None
+        network = self._network() if before_softmax is None else before_softmax
+        answers = network(values)
         if len(answers.shape) != 2:
             answers = keras.layers.Flatten(dtype="float32", name="flatten")(answers)
-        if outputs == "probabilities":  # their logarithms are logits
+        if outputs == "probabilities" and before_softmax is None:  # their logarithms are logits
             answers = keras.ops.log(keras.ops.maximum(answers, float(np.finfo(np.float32).tiny)))
         logits = keras.layers.Activation("linear", dtype="float32", name="logits")(answers)
         probabilities = keras.layers.Softmax(dtype="float32", name="probabilities")(logits)
@@ -108,6 +112,31 @@ class KerasModel(ForeignModel):
         for count in (1, 3):  # images at once
             answer(np.zeros((count, self.size, self.size, 3), np.uint8))
         return answer
+
+
+def _flipped(planes: Any) -> Any:
+    """`(N, 3, H, W)` with the planes in the other order; by layers, for HDF5 files do not hold operations."""
+    single = [
+        keras.layers.Cropping2D(((index, 2 - index), (0, 0)), "channels_last", name=f"plane_{index}")(planes)
+        for index in range(3)
+    ]
+    return keras.layers.Concatenate(axis=1, name="channels")(single[::-1])
+
+
+def _before_softmax(model: Any, output: int) -> Any:
+    """The model up to what its last layer gives to a softmax; None where it does not end with one."""
+    last = model.layers[-1]
+    if last.output is not model.outputs[output] or not isinstance(last.input, keras.KerasTensor):
+        return None
+    config = last.get_config()
+    if isinstance(last, keras.layers.Softmax) and config.get("axis") == -1:
+        return keras.Model(model.inputs, last.input, name="network")
+    if getattr(last, "activation", None) is not keras.activations.softmax:
+        return None
+    linear = type(last).from_config({**config, "activation": "linear"})
+    answers = linear(last.input)
+    linear.set_weights(last.get_weights())
+    return keras.Model(model.inputs, answers, name="network")
 
 
 def _in_float32(model: Any) -> Any:

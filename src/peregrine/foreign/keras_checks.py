@@ -24,6 +24,8 @@ _PROGRAMS = {
     "Lambda", "__lambda__", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "TFOpLambda", "SlicingOpLambda",
     "StringLookup", "IntegerLookup", "IndexLookup", "TextVectorization",
 }  # fmt: skip
+# Parts of Keras that models are not made of: some of them download, read or write.
+_NO_MODELS = {"utils", "saving", "config", "datasets", "callbacks", "preprocessing", "export", "tree", "distribution"}
 
 
 def check(path: Path) -> None:
@@ -109,18 +111,25 @@ def _parts(config: Any) -> Iterator[dict[str, Any]]:
 
 
 def _refuse_foreign(part: dict[str, Any], path: Path) -> None:
-    name, module = part.get("class_name"), part.get("module")
+    name = part.get("class_name")
     if name is None:
         return
-    registered = str(part.get("registered_name") or "")
-    # Keras writes nothing there for a class that was made in a notebook
-    own = "module" in part and not (module is None and name.startswith("__"))
-    is_keras = str(module).split(".")[0] in ("keras", "builtins") if own else True
-    if name in _PROGRAMS or not is_keras or ">" in registered + str(name):
-        what = part["config"] if name == "function" and isinstance(part.get("config"), str) else name
+    # Keras writes no module for tensors and slices, whose names begin so, and nothing there for a notebook's class.
+    told = "module" in part and not (part["module"] is None and str(name).startswith("__"))
+    package = str(part.get("registered_name") or "") + str(name)
+    if name in _PROGRAMS or (told and not _is_of_keras(str(part["module"]), name)) or ">" in package:
         inner = part.get("config")
+        what = inner if name == "function" and isinstance(inner, str) else name
         label = inner.get("name") if isinstance(inner, dict) else None
         raise UsageError(
             f"a Keras file is imported without code: {path} has {what}{f' ({label!r})' if label else ''}, which is a "
             "program of its own; build the model from Keras' own layers, or export it to ONNX where it was trained"
         )
+
+
+def _is_of_keras(module: str, name: str) -> bool:
+    """Whether Keras has such a thing among what models are made of."""
+    parts = module.removeprefix("keras.src").removeprefix("keras").strip(".").split(".")
+    if module == "builtins":
+        return name == "function"  # an activation by its name
+    return module.split(".")[0] == "keras" and parts[0] not in _NO_MODELS

@@ -230,7 +230,7 @@ def _write(
         "path": str(settings.path),
         "kind": settings.kind,
         "format": format.name,
-        "artifact": artifact.id,
+        "artifact_id": artifact.id,
         "size": found["size"],
         **preprocessing,
         "options": pixels.options(),
