@@ -1,6 +1,5 @@
 """What only the TFLite edges without calibration do; `contract/test_edges.py` has the rest."""
 
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +57,13 @@ def export(source: Artifact, path: Path, format: str) -> Artifact:
     return Artifact.open(path)
 
 
-@pytest.mark.parametrize(("network", "activation"), ACTIVATIONS.items())
+@pytest.mark.parametrize(
+    ("network", "activation"),
+    [
+        pytest.param(*pair, marks=[pytest.mark.slow] if pair[0] == "efficientnet" else [])
+        for pair in ACTIVATIONS.items()
+    ],
+)
 def test_every_network_in_any_batch(
     network: str, activation: str, ancestors: dict[str, Artifact], tmp_path: Path
 ) -> None:
