@@ -20,7 +20,9 @@ pytestmark = pytest.mark.tensorflow
 
 @pytest.fixture(scope="module")
 def ancestor(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    return keras_ancestor.write(tmp_path_factory.mktemp("artifacts") / "keras", 12, name="sprint", widths=[8, 12])
+    return keras_ancestor.write(
+        tmp_path_factory.mktemp("artifacts") / "keras", 12, name="sprint", widths=[8, 12], whitening=12
+    )
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 The model is calibrated once: a float file in which every value has its range. Each trial quantises that file anew.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -72,8 +73,9 @@ def quantise(source: Artifact, samples: Samples) -> tuple[bytes, dict[str, Any]]
         for per_channel in (True, False):
             workbench.attempt(ranges, per_channel)
     best = workbench.best
+    ranking: list[str] = []
     while not samples.within_limits(best.agreement, best.accuracy_drop_points):
-        ranking = workbench.worst_first(best.ranges, best.per_channel)
+        ranking = ranking or workbench.worst_first(best.ranges, best.per_channel)
         kept = 2 * len(workbench.trials[-1].kept_in_fp32) or 1
         if kept > len(ranking) // 2:  # half of it in float32 would be no INT8 model
             break
@@ -118,7 +120,11 @@ class _Workbench:
         weighted = [number for number, operation in enumerate(self._operations) if operation.kind in _WEIGHTED]
         first, last = weighted[0], weighted[-1]
         self._ends = [operation.name for operation in self._operations[:first] + self._operations[last:]]
-        self._layers = [self._operations[number].name for number in weighted[:-1]]
+        # A layer is what has weights, and what follows it up to the next that has: its activation above all.
+        self._layers = {
+            self._operations[start].name: [operation.name for operation in self._operations[start:end]]
+            for start, end in itertools.pairwise(weighted)
+        }
 
     @property
     def best(self) -> Trial:
@@ -146,10 +152,9 @@ class _Workbench:
     def worst_first(self, ranges: str, per_channel: bool) -> list[str]:
         """Layers with weights by the harm that each does when it alone is quantised."""
         judged, expected = self._samples.judged[:_RANKED_IMAGES], self._samples.expected[:_RANKED_IMAGES]
-        everything = {operation.name for operation in self._operations}
 
         def harm(name: str) -> float:
-            content = self._quantised(ranges, per_channel, sorted(everything - {name}))
+            content = self._quantised(ranges, per_channel, [other for other in self._layers if other != name])
             return float(np.abs(_answers(content, judged) - expected).mean())
 
         return sorted(self._layers, key=harm, reverse=True)
@@ -158,7 +163,7 @@ class _Workbench:
         content: bytes = mlir_quantize(
             self.ranges[ranges],
             disable_per_channel=not per_channel,
-            denylisted_nodes=[*self._ends, *kept],
+            denylisted_nodes=[*self._ends, *(name for layer in kept for name in self._layers[layer])],
         )
         return content
 
