@@ -58,7 +58,7 @@ def command(
         outcomes = catalog.load("stage", "export")(
             target, formats, data=data, triton=triton, explain=explain, batch=batch
         )
-    from peregrine.stages.exporting import refuse, to_dict
+    from peregrine.stages.outcomes import refuse, to_dict
 
     print_exports(outcomes)
     if json:

@@ -114,7 +114,7 @@ def command(
         output.line(f"worker {host.rank()} is done; the run is where worker 0 was started")
         return
     _print(summary)
-    from peregrine.stages.exporting import refuse, to_dict
+    from peregrine.stages.outcomes import refuse, to_dict
 
     if json:
         output.as_json({

@@ -5,17 +5,17 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from peregrine import files, metrics, progress, worker
+from peregrine import metrics, progress, worker
 from peregrine.artifact import Artifact, Probabilities
 from peregrine.candidate import Candidate, candidates, default_candidate
 from peregrine.dataset import Dataset, ImageArray, Splits
-from peregrine.errors import CheckFailed, MissingDependency, MissingDevice, ParityFailed, UsageError
+from peregrine.errors import CheckFailed, MissingDependency, MissingDevice, UsageError
 from peregrine.export.routes import is_fixable, reachable, route, takes_static
 from peregrine.export.samples import draw
 from peregrine.export.triton import is_served, write_model
@@ -24,41 +24,13 @@ from peregrine.parity import LIMITS, Verdict, compare
 from peregrine.rundir import RunDirectory
 from peregrine.stages import explaining
 from peregrine.stages.evaluating import ancestor_answers
+from peregrine.stages.outcomes import Export, record, refuse, warn_of_slow
 from peregrine.stages.target import Target
 
 logger = logging.getLogger("peregrine")
 CONVERT_TIMEOUT_S = 900
 PREDICT_TIMEOUT_S = 1800
 LARGEST_STATIC_BATCH = 10_000
-SLOWER_S, SLOWER_SHARE = 0.5, 0.1  # what is less is chance: each proof is timed once
-
-
-@dataclass(frozen=True)
-class Export:
-    """What became of one wanted format.
-
-    Attributes:
-        status: `proved`; `inconclusive`; `failed`, because it could not be built or predicts something else;
-            `unproved`, because it was built on a machine that cannot run it, such as a TensorRT engine without a GPU;
-            or `skipped`, because this machine lacks what building it needs.
-        reason: why, when it is not `proved`.
-        parity: one row per Candidate, see `parity.Verdict`.
-        triton: its folder in a Triton model repository, if one was asked for and Triton can serve it.
-        batch: a static batch size, if one was asked for.
-    """
-
-    format: str
-    status: str
-    reason: str
-    artifact: Path | None
-    parity: list[dict[str, Any]]
-    triton: Path | None = None
-    batch: int | None = None
-
-    @property
-    def name(self) -> str:
-        """What tells it from others of the run: `onnx`, `onnx-batch8`."""
-        return f"{self.format}-batch{self.batch}" if self.batch else self.format
 
 
 def export(
@@ -166,9 +138,9 @@ def export_and_prove(
                 outcomes.append(Export(format, "failed", str(error), None, [], batch=batch))
                 continue
             outcomes.append(_prove(run, artifact, images, test, expected, explain))
-            _record(run, test, outcomes)  # a long export that is ended leaves what it has proved
-    _record(run, test, outcomes)
-    _warn_of_slow(run, outcomes)
+            record(run, test, outcomes)  # a long export that is ended leaves what it has proved
+    record(run, test, outcomes)
+    warn_of_slow(run, outcomes)
     return outcomes
 
 
@@ -298,91 +270,6 @@ def _accuracy(probabilities: Probabilities, test: Dataset, candidate: Candidate)
     return {"candidate": candidate.key, **kept}
 
 
-def _record(run: RunDirectory, test: Dataset, outcomes: list[Export]) -> None:
-    """Merge the outcomes into results/parity.json; formats that were not exported now keep their rows."""
-    path = run.results / "parity.json"
-    before = files.read_json(path) if path.is_file() else {"rows": [], "skipped": []}
-    done = {(outcome.format, outcome.batch) for outcome in outcomes}
-    rows, skipped = (
-        [entry for entry in before[kind] if (entry["format"], entry.get("batch")) not in done]
-        for kind in ("rows", "skipped")
-    )
-    for outcome in outcomes:
-        rows += outcome.parity
-        if not outcome.parity:
-            how = {"status": outcome.status, "reason": outcome.reason, "batch": outcome.batch}
-            skipped.append({"format": outcome.format, **how})
-    files.write_json(path, {
-        "schema": 1,
-        "split": "test",
-        "images": len(test),
-        "fingerprint": test.fingerprint,
-        "ancestor": run.ancestor().id,
-        "rows": rows,
-        "skipped": skipped,
-    })  # fmt: skip
-
-
-def _warn_of_slow(run: RunDirectory, outcomes: Sequence[Export]) -> None:
-    """Say where lower precision does not pay here, by what the proofs took: a rough measure, for a first look."""
-    rows = {
-        (row["format"], row["runtime"], row["precision"], row.get("batch")): row
-        for row in files.read_json(run.results / "parity.json")["rows"]
-        if "predict_seconds" in row
-    }
-    ancestor = run.ancestor().manifest.format
-    for outcome in outcomes:
-        way = route(ancestor, outcome.format)
-        for row in outcome.parity if way else []:
-            parent = way[-1].source
-            precision = find_format(parent).precision
-            rival = rows.get((parent, row["runtime"], precision, outcome.batch))
-            if rival is None or row["precision"] in ("fp32", precision):
-                continue
-            slower_by = row["predict_seconds"] - rival["predict_seconds"]
-            if slower_by > max(SLOWER_S, SLOWER_SHARE * rival["predict_seconds"]):
-                logger.warning(
-                    "%s is slower here than %s: %.1f s and %.1f s for %s images; see `peregrine benchmark`",
-                    row["candidate"], rival["candidate"], row["predict_seconds"], rival["predict_seconds"],
-                    f"{row['images']:,}",
-                )  # fmt: skip
-
-
-def refuse(outcomes: Sequence[Export], everything: bool) -> None:
-    """Raise for the first format that came to nothing; where everything was asked for, an fp32 one that failed.
-
-    Raises:
-        CheckFailed: it could not be built, or nothing could run it.
-        ParityFailed: it predicts something else.
-        MissingDependency: a library is not installed.
-        MissingDevice: it was built, and cannot be proved here.
-    """
-    _refuse_failed([outcome for outcome in outcomes if not everything or _is_fp32(outcome)])
-    if not everything:
-        _refuse_skipped(outcomes)
-
-
-def _refuse_failed(outcomes: Sequence[Export]) -> None:
-    for outcome in outcomes:
-        if outcome.status == "failed" and not outcome.parity:
-            raise CheckFailed(f"{outcome.name} could not be built and run: {outcome.reason}")
-        if outcome.status == "failed":
-            raise ParityFailed(f"{outcome.name} does not predict what the trained model predicts: {outcome.reason}")
-
-
-def _is_fp32(outcome: Export) -> bool:
-    """Whether a failure of this format is a failure of everything: fp32 has no excuse."""
-    return find_format(outcome.format).precision == "fp32"
-
-
-def _refuse_skipped(outcomes: Sequence[Export]) -> None:
-    for outcome in outcomes:
-        if outcome.status == "skipped":
-            raise MissingDependency(outcome.reason)
-        if outcome.status == "unproved":
-            raise MissingDevice(f"{outcome.name} was built at {outcome.artifact}, but not proved: {outcome.reason}")
-
-
 @contextmanager
 def images_file(images: ImageArray) -> Iterator[Path]:
     """The images as an .npy file that workers map into memory; removed afterwards."""
@@ -393,11 +280,3 @@ def images_file(images: ImageArray) -> Iterator[Path]:
         yield path
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def to_dict(outcome: Export) -> dict[str, Any]:
-    """An `Export` as plain values, for `--json`."""
-    paths = {
-        key: str(path) if path else None for key, path in (("artifact", outcome.artifact), ("triton", outcome.triton))
-    }
-    return {**asdict(outcome), **paths}

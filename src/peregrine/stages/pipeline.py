@@ -12,7 +12,8 @@ from peregrine.recipe import Recipe
 from peregrine.rundir import RunDirectory
 from peregrine.stages.benchmarking import ROUND_SECONDS, ROUNDS, benchmark_candidates
 from peregrine.stages.evaluating import evaluate_part
-from peregrine.stages.exporting import Export, export_and_prove, refuse
+from peregrine.stages.exporting import export_and_prove
+from peregrine.stages.outcomes import Export, refuse
 from peregrine.stages.reporting import report
 from peregrine.stages.target import Target
 from peregrine.stages.training import TRAINING, ancestor_of_run
