@@ -91,8 +91,9 @@ def convert(source: Artifact, folder: Path, samples: Samples, scheme: Scheme) ->
             for per_channel in (True, False):
                 workbench.attempt(calibrator, per_channel)
         best = workbench.best
+        ranking: list[str] = []
         while not samples.within_limits(best.agreement, best.accuracy_drop_points):
-            ranking = workbench.worst_first(best.calibrator, best.per_channel)
+            ranking = ranking or workbench.worst_first(best.calibrator, best.per_channel)
             kept = 2 * len(workbench.trials[-1].kept_in_fp32) or 1
             if kept > len(ranking) // 2:  # half of it in float32 would be no INT8 model
                 break
