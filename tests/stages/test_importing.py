@@ -313,5 +313,5 @@ def test_an_imported_run_cannot_be_trained_on(file: Path, tmp_path: Path) -> Non
     assert [listed.overview()["recipe"] for listed in list_runs(tmp_path)] == ["–"]
     with pytest.raises(UsageError, match="found no unfinished run"):
         newest_unfinished(tmp_path)
-    with pytest.raises(UsageError, match="load_model takes artifacts of format keras or torch"):
+    with pytest.raises(UsageError, match=r"load_model takes trained models.* by the engine imported$"):
         find_origin(artifact.path)
