@@ -1,7 +1,7 @@
 """How much faster the exports of a run are than its ONNX file by ONNX Runtime's defaults, all test images at once.
 
     peregrine export RUN --to all
-    python benchmarks/exports.py RUN [--rounds 7] [--batches 32 250 1000] [--out results.json]
+    python benchmarks/exports.py RUN [--only onnx-int8@openvino …] [--rounds 7] [--batches 32 250 1000] [--out X.json]
 
 The yardstick is what people write first: `onnxruntime.InferenceSession("model.onnx")`, without any option, fed with the
 images batch by batch; of the sizes in `--batches`, the fastest counts. Beside it every Candidate of the run that was
@@ -101,6 +101,7 @@ def measure(run: Path, wanted: list[str], images: Path, rounds: int) -> dict[str
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("run", type=Path, help="a run with an onnx export")
+    parser.add_argument("--only", nargs="+", metavar="CANDIDATE", help="measure these Candidates, not all")
     parser.add_argument("--rounds", type=int, default=7, help="rounds (7)")
     parser.add_argument(
         "--batches", type=int, nargs="+", default=[32, 250, 1000], help="of the yardstick (32 250 1000)"
@@ -118,7 +119,7 @@ def main() -> int:
     from peregrine.stages.target import Target
 
     test = Target.find(arguments.run).splits().test
-    wanted = [*map(str, arguments.batches), *keys(arguments.run)]
+    wanted = [*map(str, arguments.batches), *(arguments.only or keys(arguments.run))]
     with images_file(test.images) as images:
         seconds = measure(arguments.run, wanted, images, arguments.rounds)
     medians = {what: statistics.median(values) for what, values in seconds.items()}
