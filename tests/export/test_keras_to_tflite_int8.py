@@ -55,7 +55,7 @@ def weights(artifact: Artifact) -> dict[str, int]:
 def test_the_closest_of_all_settings_is_kept(source: Artifact, tmp_path: Path) -> None:
     made = quantise(source, tmp_path / "tflite-int8")
     notes = made.manifest.notes
-    tried = {(trial["ranges"], trial["per_channel"]) for trial in notes["trials"]}
+    tried = {(trial["calibrator"], trial["per_channel"]) for trial in notes["trials"]}
     assert tried == {(ranges, each) for ranges in ("minmax", "percentile") for each in (True, False)}
     assert notes["chosen"] == min(notes["trials"], key=lambda trial: trial["difference"])
     assert notes["chosen"]["kept_in_fp32"] == []

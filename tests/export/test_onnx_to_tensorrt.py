@@ -18,7 +18,8 @@ from peregrine.export.base import convert_task, fix_batch_task
 from peregrine.export.onnx_to_tensorrt import CAPABILITIES
 from peregrine.export.tensorrt_inspection import assert_inspected
 from peregrine.export.tensorrt_layers import Layer, assert_precision
-from peregrine.libraries.tensorrt import find_gpu, name, need_gpu, trt
+from peregrine.host import find_gpu
+from peregrine.libraries.tensorrt import name, need_gpu, trt
 
 pytestmark = pytest.mark.tensorrt
 TARGETS = {"onnx": "tensorrt", "onnx-fp16": "tensorrt-fp16", "onnx-int8-symmetric": "tensorrt-int8"}

@@ -19,7 +19,8 @@ from peregrine.artifact import ANCESTOR, Artifact, Golden
 from peregrine.candidate import default_candidate
 from peregrine.errors import CheckFailed, MissingDependency, MissingDevice
 from peregrine.export.base import convert_task
-from peregrine.libraries.tensorrt import Gpu, find_gpu, name, trt
+from peregrine.host import Gpu, find_gpu
+from peregrine.libraries.tensorrt import name, trt
 from peregrine.runtimes.base import Runtime
 
 pytestmark = pytest.mark.tensorrt

@@ -199,7 +199,7 @@ def test_export_for_a_static_batch(work: Path, run: RunDirectory) -> None:
 
 def test_an_engine_that_cannot_be_proved_here_is_built_and_says_so(copy: Path) -> None:
     pytest.importorskip("tensorrt_rtx", reason="the extra tensorrt is not installed")
-    from peregrine.libraries.tensorrt import find_gpu
+    from peregrine.host import find_gpu
 
     if find_gpu() is not None:
         pytest.skip("this machine has a GPU")

@@ -8,7 +8,7 @@ import contextlib
 import io
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,11 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from peregrine import host
 from peregrine.artifact import Artifact, Probabilities
 from peregrine.dataset import Images
+from peregrine.export import int8_search
 from peregrine.export.samples import Samples
 from peregrine.formats import FORMATS
 
 _BATCH = 64
-_RANKED_IMAGES = 256  # enough to rank layers by
 _WEIGHTED = ("Conv", "Gemm", "MatMul")
 # What gains from INT8, and what stands between. An activation such as SiLU stays float between two convolutions: on
 # ONNX Runtime its parts in INT8 are no faster (one core of Zen 5: 458 against 459 images/s of `sprint-max`).
@@ -53,31 +53,8 @@ class Scheme:
     options: dict[str, bool] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One way to quantise, and what came of it on the judged images.
-
-    Attributes:
-        calibrator: key of `CALIBRATORS`.
-        per_channel: whether each output channel of a weight has a scale of its own.
-        kept_in_fp32: the layers that are not quantised.
-        difference: mean |Δp| against the ancestor.
-        agreement: share of images with the ancestor's top class.
-        accuracy_drop_points: accuracy lost, in percentage points.
-    """
-
-    calibrator: str
-    per_channel: bool
-    kept_in_fp32: tuple[str, ...]
-    difference: float
-    agreement: float
-    accuracy_drop_points: float
-
-
 def convert(source: Artifact, folder: Path, samples: Samples, scheme: Scheme) -> dict[str, Any]:
-    """Write the `model.onnx` that differs least from the ancestor, of all calibrators, per channel and per tensor.
-
-    Where it is beyond the limits of INT8, the layers that hurt most stay in float32: 1, 2, 4, … of them.
+    """Write the `model.onnx` that `int8_search` finds.
 
     Returns:
         Notes for the manifest: opset, producer, what was chosen, and the trials.
@@ -85,93 +62,45 @@ def convert(source: Artifact, folder: Path, samples: Samples, scheme: Scheme) ->
     with tempfile.TemporaryDirectory() as scratch:
         prepared = Path(scratch) / "prepared.onnx"
         _prepare(source.model_path, prepared)
-        ranges = {name: _ranges(prepared, method, samples.calibration) for name, method in CALIBRATORS.items()}
-        workbench = _Workbench(prepared, ranges, scheme, samples)
-        for calibrator in CALIBRATORS:
-            for per_channel in (True, False):
-                workbench.attempt(calibrator, per_channel)
-        best = workbench.best
-        ranking: list[str] = []
-        while not samples.within_limits(best.agreement, best.accuracy_drop_points):
-            ranking = ranking or workbench.worst_first(best.calibrator, best.per_channel)
-            kept = 2 * len(workbench.trials[-1].kept_in_fp32) or 1
-            if kept > len(ranking) // 2:  # half of it in float32 would be no INT8 model
-                break
-            workbench.attempt(best.calibrator, best.per_channel, ranking[:kept])
-            best = min(workbench.trials[-1], best, key=lambda trial: trial.difference)
-        model = workbench.build(best)
-    opset = source.manifest.notes["opset"]
+        model, notes = int8_search.search(_workbench(prepared, samples.calibration, scheme), samples)
     _finish(model)
     onnx.save_model(model, folder / FORMATS["onnx"].file)
     return {
-        "opset": opset,
+        "opset": source.manifest.notes["opset"],
         "producer": f"onnxruntime {onnxruntime.__version__}",
-        "chosen": asdict(best),
         "reduce_range": scheme.reduce_range,
-        "trials": [asdict(trial) for trial in workbench.trials],
+        **notes,
     }
 
 
-class _Workbench:
-    """The prepared graph, and the trials made of it."""
+def _workbench(prepared: Path, calibration: Images, scheme: Scheme) -> int8_search.Workbench[Any]:
+    """What can be made of a prepared graph."""
+    ranges = {name: _ranges(prepared, method, calibration) for name, method in CALIBRATORS.items()}
 
-    def __init__(self, prepared: Path, ranges: dict[str, Any], scheme: Scheme, samples: Samples) -> None:
-        self._prepared = prepared
-        self._ranges = ranges
-        self._scheme = scheme
-        self._samples = samples
-        self.trials: list[Trial] = []
-
-    @property
-    def best(self) -> Trial:
-        return min(self.trials, key=lambda trial: trial.difference)
-
-    def attempt(self, calibrator: str, per_channel: bool, kept: Sequence[str] = ()) -> None:
-        """Quantise all but the layers `kept`, and judge."""
-        samples = self._samples
-        answers = _answers(self._quantised(calibrator, per_channel, kept), samples.judged)
-        self.trials.append(
-            Trial(
-                calibrator=calibrator,
-                per_channel=per_channel,
-                kept_in_fp32=tuple(kept),
-                difference=samples.difference(answers),
-                agreement=samples.agreement(answers),
-                accuracy_drop_points=samples.drop_points(answers),
-            )
-        )
-
-    def build(self, trial: Trial) -> Any:
-        """The graph of a trial."""
-        return self._quantised(trial.calibrator, trial.per_channel, trial.kept_in_fp32)
-
-    def worst_first(self, calibrator: str, per_channel: bool) -> list[str]:
-        """Layers with weights by the harm that each does when it alone is quantised."""
-        nodes = onnx.load(self._prepared).graph.node
-        judged, expected = self._samples.judged[:_RANKED_IMAGES], self._samples.expected[:_RANKED_IMAGES]
-
-        def harm(name: str) -> float:
-            model = self._quantised(calibrator, per_channel, only=[name])
-            return float(np.abs(_answers(model, judged) - expected).mean())
-
-        return sorted((node.name for node in nodes if node.op_type in _WEIGHTED), key=harm, reverse=True)
-
-    def _quantised(self, calibrator: str, per_channel: bool, kept: Sequence[str] = (), only: Sequence[str] = ()) -> Any:
+    def quantise(calibrator: str, per_channel: bool, kept: Sequence[str] = (), only: Sequence[str] = ()) -> Any:
         quantiser = QDQQuantizer(
-            onnx.load(self._prepared),
+            onnx.load(prepared),
             per_channel=per_channel,
-            reduce_range=self._scheme.reduce_range,
+            reduce_range=scheme.reduce_range,
             weight_qType=QuantType.QInt8,
-            activation_qType=self._scheme.activations,
-            tensors_range=self._ranges[calibrator],
+            activation_qType=scheme.activations,
+            tensors_range=ranges[calibrator],
             nodes_to_quantize=list(only),
             nodes_to_exclude=list(kept),
             op_types_to_quantize=list(_QUANTISED),
             # What leaves a dense layer stays float: 256 steps are coarse for logits.
-            extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"], **self._scheme.options},
+            extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"], **scheme.options},
         )
         quantiser.quantize_model()
         return quantiser.model.model
+
+    return int8_search.Workbench(
+        calibrators=list(CALIBRATORS),
+        layers=[node.name for node in onnx.load(prepared).graph.node if node.op_type in _WEIGHTED],
+        quantise=quantise,
+        quantise_alone=lambda calibrator, per_channel, name: quantise(calibrator, per_channel, only=[name]),
+        answer=_answers,
+    )
 
 
 def needs_reduced_range() -> bool:

@@ -17,8 +17,9 @@ from peregrine.errors import CheckFailed, MissingDevice
 from peregrine.export.tensorrt_inspection import assert_inspected
 from peregrine.export.tensorrt_layers import assert_precision, layers_of
 from peregrine.formats import FORMATS
+from peregrine.host import Gpu, find_gpu
 from peregrine.libraries import onnx_file
-from peregrine.libraries.tensorrt import Gpu, Log, find_gpu, name, trt
+from peregrine.libraries.tensorrt import Log, name, trt
 
 SMALLEST, USUAL, LARGEST = 1, 250, 250  # images; a Runtime never gives more at once
 WORKSPACE_BYTES = 2 << 30

@@ -9,8 +9,6 @@ from typing import Any
 from peregrine.errors import MissingDevice
 from peregrine.host import Gpu, find_gpu
 
-__all__ = ["Gpu", "Log", "find_gpu", "name", "need_gpu", "trt"]
-
 
 def _choose() -> Any:
     try:
