@@ -78,6 +78,43 @@ def test_another_permutation_or_constant_stays(perm: list[int], scale: Any) -> N
     assert operations(made) == ["Cast", "Mul", "Add", "Transpose"]
 
 
+def normalised_convolution(*steps: str, **attributes: Any) -> Any:
+    """Pixels to NCHW, normalised by these steps with constants per channel, into a convolution."""
+    random = np.random.default_rng(2)
+    names = ["b", *"cdef"[: len(steps)]]
+    return model(
+        [
+            node("Cast", "x", "a", to=TensorProto.FLOAT),
+            node("Transpose", "a", "b", perm=[0, 3, 1, 2]),
+            *(node(step, f"{name} v{name}", after) for step, name, after in zip(steps, names, names[1:], strict=False)),
+            node("Conv", f"{names[-1]} w bias", "y", **attributes),
+        ],
+        ["N", 4, 4, 3],
+        TensorProto.UINT8,
+        **{f"v{name}": random.uniform(0.5, 2, (1, 3, 1, 1)).astype(np.float32) for name in names},
+        w=random.normal(size=(5, 3, 2, 2)).astype(np.float32),
+        bias=random.normal(size=5).astype(np.float32),
+    )
+
+
+@pytest.mark.parametrize("steps", [("Sub", "Div"), ("Mul", "Add"), ("Div", "Sub", "Mul")])
+def test_the_normalisation_becomes_part_of_a_convolution(steps: tuple[str, ...]) -> None:
+    made = normalised_convolution(*steps)
+    before = answers(made, X)
+    onnx_rewrites.fold_normalisation(made.graph)
+    onnx_rewrites.remove_unused(made.graph)
+    assert operations(made) == ["Cast", "Transpose", "Conv"]
+    np.testing.assert_allclose(answers(made, X), before, rtol=1e-5, atol=1e-4 * np.abs(before).max())
+
+
+@pytest.mark.parametrize("attributes", [{"pads": [0, 0, 1, 1]}, {"auto_pad": "SAME_UPPER"}], ids=["pads", "auto_pad"])
+def test_the_normalisation_stays_before_a_convolution_that_pads(attributes: dict[str, Any]) -> None:
+    """Padding is with zeros after the normalisation, which are other pixels before it."""
+    made = normalised_convolution("Sub", "Div", **attributes)
+    onnx_rewrites.fold_normalisation(made.graph)
+    assert operations(made) == ["Cast", "Transpose", "Sub", "Div", "Conv"]
+
+
 def test_a_product_and_a_sum_per_channel_are_a_batch_norm() -> None:
     random = np.random.default_rng(1)
     scale, offset = random.normal(size=(2, 1, 3, 1, 1)).astype(np.float32)

@@ -85,6 +85,17 @@ def test_what_misses_the_limit_keeps_its_worst_layers_in_float32(source: Artifac
     assert {name for name, kind in weights(made).items() if kind == "FLOAT"} == set(chosen["kept_in_fp32"])
 
 
+def test_pixels_are_not_rounded(source: Artifact, tmp_path: Path) -> None:
+    """The whitening takes bytes, as they are: its normalisation is in its weights."""
+    graph = onnx.load(quantise(source, tmp_path / "onnx-int8").model_path).graph
+    permutation = next(node for node in graph.node if graph.input[0].name in node.input)
+    step = next(node for node in graph.node if permutation.output[0] in node.input)
+    assert [permutation.op_type, step.op_type] == ["Transpose", "DequantizeLinear"]
+    constants = {constant.name: onnx.numpy_helper.to_array(constant) for constant in graph.initializer}
+    assert [constants[name].item() for name in step.input[1:]] == [1.0, 0]
+    assert next(node for node in graph.node if step.output[0] in node.input).op_type == "Conv"
+
+
 def test_symmetric_all_through(source: Artifact, tmp_path: Path) -> None:
     """As TensorRT wants it: no zero points but 0, and pairs on float weights."""
     made = quantise(source, tmp_path / "onnx-int8-symmetric", "onnx-int8-symmetric")

@@ -22,7 +22,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from peregrine import host
 from peregrine.artifact import Artifact, Probabilities
 from peregrine.dataset import Images
-from peregrine.export import int8_search
+from peregrine.export import int8_search, onnx_rewrites
 from peregrine.export.samples import Samples
 from peregrine.formats import FORMATS
 
@@ -61,8 +61,9 @@ def convert(source: Artifact, folder: Path, samples: Samples, scheme: Scheme) ->
     """
     with tempfile.TemporaryDirectory() as scratch:
         prepared = Path(scratch) / "prepared.onnx"
-        _prepare(source.model_path, prepared)
+        _prepare(source.model_path, prepared, scheme)
         model, notes = int8_search.search(_workbench(prepared, samples.calibration, scheme), samples)
+    onnx_rewrites.take_pixels_as_they_are(model.graph)
     _finish(model)
     onnx.save_model(model, folder / FORMATS["onnx"].file)
     return {
@@ -76,6 +77,10 @@ def convert(source: Artifact, folder: Path, samples: Samples, scheme: Scheme) ->
 def _workbench(prepared: Path, calibration: Images, scheme: Scheme) -> int8_search.Workbench[Any]:
     """What can be made of a prepared graph."""
     ranges = {name: _ranges(prepared, method, calibration) for name, method in CALIBRATORS.items()}
+    pixels = onnx_rewrites.pixels(onnx.load(prepared).graph)
+    for found in ranges.values():
+        if pixels in found:
+            found[pixels] = calibrate.TensorData(lowest=np.float32(0), highest=np.float32(255))  # so none is rounded
 
     def quantise(calibrator: str, per_channel: bool, kept: Sequence[str] = (), only: Sequence[str] = ()) -> Any:
         quantiser = QDQQuantizer(
@@ -109,11 +114,14 @@ def needs_reduced_range() -> bool:
     return "sse2" in flags and not flags & {"avx512_vnni", "avx_vnni"}
 
 
-def _prepare(source: Path, target: Path) -> None:
-    """Norms folded, shapes inferred, every node named."""
+def _prepare(source: Path, target: Path, scheme: Scheme) -> None:
+    """Norms folded, shapes inferred, every node named; where bytes flow, pixels are left as they are."""
     with _quietly():
         quant_pre_process(source, target, skip_symbolic_shape=True)
     model = onnx.load(target)
+    if scheme.activations == QuantType.QUInt8:
+        onnx_rewrites.fold_normalisation(model.graph)
+        onnx_rewrites.remove_unused(model.graph)
     for index, node in enumerate(model.graph.node):
         node.name = node.name or f"{node.op_type}_{index}"
     onnx.save_model(model, target)

@@ -43,6 +43,73 @@ def permute_before_normalising(graph: Any) -> None:
     graph.node.insert(list(graph.node).index(chain[0]), node)
 
 
+def pixels(graph: Any) -> str | None:
+    """The value with the pixels in NCHW, whole numbers from 0 to 255, which the input's Cast and Transpose give."""
+    consumers = _consumers(graph)
+    cast = _only(consumers, graph.input[0].name)
+    permutation = _only(consumers, cast.output[0]) if cast is not None and cast.op_type == "Cast" else None
+    if permutation is None or permutation.op_type != "Transpose" or _permutation(permutation) != TO_NCHW:
+        return None
+    return str(permutation.output[0])
+
+
+def fold_normalisation(graph: Any) -> None:
+    """Cast, permute, normalise, convolution → cast, permute, convolution, where the convolution pads nothing.
+
+    So an INT8 convolution can take the pixels as they are, and rounds none of them.
+    """
+    consumers, constants, start = _consumers(graph), _constants(graph), pixels(graph)
+    if start is None:
+        return
+    node = _only(consumers, start)
+    scale: npt.NDArray[np.float64] = np.ones(1)
+    offset: npt.NDArray[np.float64] = np.zeros(1)
+    chain = []
+    while node is not None and node.op_type in _STEPS and _per_channel(constants.get(node.input[1]), axis=1):
+        scale, offset = _STEPS[node.op_type](scale, offset, constants[node.input[1]].ravel().astype(np.float64))
+        chain.append(node)
+        node = _only(consumers, node.output[0])
+    if not chain or node is None or node.op_type != "Conv" or _pads(node) or node.input[1] not in constants:
+        return
+    weights = constants[node.input[1]].astype(np.float64)
+    if not {scale.size, offset.size} <= {1, weights.shape[1]}:  # a convolution in groups
+        return
+    bias = constants[node.input[2]] if len(node.input) > 2 else np.zeros(len(weights))
+    inside, name = (-1, 1, 1), node.output[0]
+    node.input[:] = [
+        start,
+        _add_constant(graph, f"{name}/weights", weights * scale.reshape(inside)),
+        _add_constant(graph, f"{name}/bias", bias + (weights * offset.reshape(inside)).sum((1, 2, 3))),
+    ]
+    for link in chain:
+        graph.node.remove(link)
+
+
+def take_pixels_as_they_are(graph: Any) -> None:
+    """Cast, permute, quantise by a step of 1 → permute."""
+    consumers, constants, start = _consumers(graph), _constants(graph), pixels(graph)
+    quantise = _only(consumers, start) if start is not None else None
+    if quantise is None or quantise.op_type != "QuantizeLinear":
+        return
+    step, zero = (constants[name] for name in quantise.input[1:])
+    if step != 1 or zero != 0 or zero.dtype != np.uint8:
+        return
+    cast = _only(consumers, graph.input[0].name)
+    permutation = _only(consumers, cast.output[0])
+    permutation.input[0], permutation.output[0] = cast.input[0], quantise.output[0]
+    graph.node.remove(cast)
+    graph.node.remove(quantise)
+
+
+# What a step of a normalisation makes of pixels · scale + offset.
+_STEPS = {
+    "Add": lambda scale, offset, value: (scale, offset + value),
+    "Sub": lambda scale, offset, value: (scale, offset - value),
+    "Mul": lambda scale, offset, value: (scale * value, offset * value),
+    "Div": lambda scale, offset, value: (scale / value, offset / value),
+}
+
+
 def restore_batch_norms(graph: Any) -> None:
     """A product and a sum with constants per channel of NCHW → one BatchNormalization.
 
@@ -190,6 +257,12 @@ def _per_channel(constant: npt.NDArray[Any] | None, axis: int) -> bool:
 
 def _keeps_axes(node: Any) -> bool:
     return bool(next((attribute.i for attribute in node.attribute if attribute.name == "keepdims"), 1))
+
+
+def _pads(node: Any) -> bool:
+    """Whether a convolution sees anything but its input."""
+    given = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    return any(given.get("pads", [])) or given.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID")
 
 
 def _permutation(node: Any) -> list[int]:

@@ -9,9 +9,10 @@ import numpy as np
 from peregrine import host
 from peregrine.artifact import Artifact, Probabilities
 from peregrine.dataset import Images
+from peregrine.export import onnx_rewrites, openvino_rounding
 from peregrine.export.samples import Samples
 from peregrine.formats import FORMATS
-from peregrine.libraries import openvino
+from peregrine.libraries import onnx_file, openvino
 
 # isort: split
 import nncf  # after our `openvino`, which keeps telemetry out
@@ -30,13 +31,14 @@ def convert(source: Artifact, folder: Path, samples: Samples) -> dict[str, Any]:
         Notes for the manifest: the preset, what each that was tried came to, and what produced the file.
     """
     logging.getLogger("nncf").setLevel(logging.WARNING)
+    reach = openvino_rounding.reaches(_float(source), _batches(samples.calibration))
     trials, models = [], []
     for name in PRESETS:
-        models.append(_quantised(source, samples, name))
+        models.append(_rounded(_quantised(source, samples, name), reach))
         trials.append(_trial(name, models[-1], samples))
     best = min(range(len(trials)), key=lambda index: trials[index]["difference"])
     if not samples.within_limits(trials[best]["agreement"], trials[best]["accuracy_drop_points"]):
-        models.append(_with_accuracy_control(source, samples, trials[best]))
+        models.append(_rounded(_with_accuracy_control(source, samples, trials[best]), reach))
         trials.append({**_trial(trials[best]["preset"], models[-1], samples), "accuracy_control": True})
         best = min(best, len(trials) - 1, key=lambda index: trials[index]["difference"])
     openvino.ov.save_model(models[best], folder / FORMATS["openvino-int8"].file, compress_to_fp16=False)
@@ -47,10 +49,23 @@ def convert(source: Artifact, folder: Path, samples: Samples) -> dict[str, Any]:
     }
 
 
+def _float(source: Artifact) -> Any:
+    """The source with its normalisation inside a first convolution that can have it, so that pixels are not rounded."""
+    model = onnx_file.load(source.model_path)
+    onnx_rewrites.fold_normalisation(model.graph)
+    return openvino.parse_onnx(model.SerializeToString())
+
+
+def _rounded(model: Any, reach: dict[str, float]) -> Any:
+    openvino_rounding.round_maxima(model, reach)
+    openvino_rounding.keep_pixels(model)
+    return model
+
+
 def _quantised(source: Artifact, samples: Samples, preset: str) -> Any:
     parts = _batches(samples.calibration)
     return nncf.quantize(
-        openvino.read(source.model_path),
+        _float(source),
         nncf.Dataset(parts, _as_input),
         preset=PRESETS[preset],
         target_device=nncf.TargetDevice.CPU,
@@ -72,7 +87,7 @@ def _with_accuracy_control(source: Artifact, samples: Samples, missed: dict[str,
         return float(np.concatenate(right).mean()), None
 
     return nncf.quantize_with_accuracy_control(
-        openvino.read(source.model_path),
+        _float(source),
         calibration_dataset=nncf.Dataset(parts, _as_input),
         validation_dataset=nncf.Dataset(judged, lambda pair: pair),
         validation_fn=share,

@@ -1,6 +1,6 @@
 """OpenVINO, imported without its telemetry, and models read into it the way they were meant.
 
-Both the conversions and the Runtime take it from here: `from peregrine.libraries.openvino import ov`.
+The conversions and the Runtime take it from here: `from peregrine.libraries.openvino import ov, opset14`.
 """
 
 import sys
@@ -16,7 +16,7 @@ from openvino._offline_transformations import apply_moc_transformations  # noqa:
 
 from peregrine.libraries import onnx_file  # noqa: E402
 
-__all__ = ["compile_for_cpu", "keep_pooling_first", "ov", "read", "runs_in"]
+__all__ = ["compile_for_cpu", "is_max_pooling", "keep_pooling_first", "opset14", "ov", "parse_onnx", "read", "runs_in"]
 
 # What OpenVINO does not move before the pooling, or what may be moved: of Relu the maximum is the Relu of the maximum.
 _MAY_FOLLOW_POOLING = {"Relu", "Convolution", "Add", "FakeQuantize", "MaxPool"}
@@ -34,11 +34,17 @@ def read(path: Path) -> Any:
     Raises:
         CheckFailed: an ONNX file keeps weights in another file.
     """
-    if path.suffix == ".xml":
-        model = ov.Core().read_model(path.read_bytes(), path.with_suffix(".bin").read_bytes())
-    else:
-        model = ov.Core().read_model(onnx_file.read(path))
-        apply_moc_transformations(model, cf=False)  # has no public name but the converter's, which wants a file
+    if path.suffix != ".xml":
+        return parse_onnx(onnx_file.read(path))
+    model = ov.Core().read_model(path.read_bytes(), path.with_suffix(".bin").read_bytes())
+    keep_pooling_first(model)
+    return model
+
+
+def parse_onnx(content: bytes) -> Any:
+    """The content of an ONNX file as OpenVINO's model, as `read` gives it."""
+    model = ov.Core().read_model(content)
+    apply_moc_transformations(model, cf=False)  # has no public name but the converter's, which wants a file
     keep_pooling_first(model)
     return model
 
@@ -75,12 +81,17 @@ def keep_pooling_first(model: Any) -> None:
 
     OpenVINO 2026.4 fuses Conv → MaxPool → activation as Conv → activation → MaxPool. That is the same for activations
     that only rise; for SiLU, GELU and hard-swish it is not: a `sprint` lost 3% of its answers. Seen and not fixed in
-    `FuseConvolutionAndSimpleOperationThroughMaxPool` of its CPU plugin.
+    `FuseConvolutionAndSimpleOperationThroughMaxPool` of its CPU plugin. Where the maximum is of rounded values, it does
+    not, and a pooling of 1×1 that is there goes.
     """
     for pooling in model.get_ordered_ops():
-        if pooling.get_type_name() != "MaxPool" or set(pooling.get_attributes()["kernel"]) == {1}:
+        if not is_max_pooling(pooling):
             continue
         followers = list(pooling.output(0).get_target_inputs())
+        if pooling.input_value(0).get_node().get_type_name() == "FakeQuantize":
+            for follower in followers:
+                _skip_idle_pooling(follower.get_node())
+            continue
         if {follower.get_node().get_type_name() for follower in followers} <= _MAY_FOLLOW_POOLING:
             continue
         one, none = [1, 1], [0, 0]
@@ -88,3 +99,15 @@ def keep_pooling_first(model: Any) -> None:
         for follower in followers:
             follower.replace_source_output(between.output(0))
     model.validate_nodes_and_infer_types()
+
+
+def is_max_pooling(node: Any) -> bool:
+    """Whether a node takes the maximum of more than one pixel."""
+    return node.get_type_name() == "MaxPool" and set(node.get_attributes()["kernel"]) != {1}
+
+
+def _skip_idle_pooling(node: Any) -> None:
+    """Let what reads a pooling of 1×1 read what that reads."""
+    if node.get_type_name() == "MaxPool" and set(node.get_attributes()["kernel"]) == {1}:
+        for follower in list(node.output(0).get_target_inputs()):
+            follower.replace_source_output(node.input_value(0))
