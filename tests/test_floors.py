@@ -17,8 +17,8 @@ PACKAGE = ROOT / "src" / "peregrine"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 HEAVY = {
-    "ai_edge_litert", "cupy", "cudf", "keras", "matplotlib", "numpy", "onnx", "onnxruntime", "openvino", "pandas",
-    "PIL", "pyarrow", "scipy", "sklearn", "tensorflow", "tensorrt", "torch",
+    "ai_edge_litert", "cupy", "cudf", "keras", "matplotlib", "mlperf_loadgen", "numpy", "onnx", "onnxruntime",
+    "openvino", "pandas", "PIL", "pyarrow", "scipy", "sklearn", "tensorflow", "tensorrt", "torch",
 }  # fmt: skip
 
 

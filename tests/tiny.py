@@ -1,5 +1,6 @@
 """A recipe, a run and Artifacts small enough to make in every test."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,13 +71,20 @@ def run(path: Path, **changes: Any) -> RunDirectory:
     return RunDirectory.create(path, recipe(**changes), dict(DATA))
 
 
-def fake_artifact(path: Path, count: int = 4) -> Artifact:
-    """An Artifact whose golden answers are those of the test double `fake`, whatever its model."""
+def fake_artifact(
+    path: Path, count: int = 4, format: str = "onnx", asked: dict[str, Any] | None = None, **changes: Any
+) -> Artifact:
+    """An Artifact whose golden answers are those of the test double `fake`, whatever its model.
+
+    Args:
+        asked: of the test double, in the model's file.
+    """
     pixels = images(count)
-    unproved = artifact(path)
+    unproved = artifact(path, format, **changes)
     with FakeRuntime(fake_candidate(unproved), unproved) as runtime:
         given = runtime.predict(pixels)
-    return artifact(path, golden=Golden(pixels, {ANCESTOR: given}))
+    content = json.dumps(asked).encode() if asked else b"the bytes of a model"
+    return artifact(path, format, content, Golden(pixels, {ANCESTOR: given}), **changes)
 
 
 def fake_candidate(made: Artifact, **changes: Any) -> Candidate:

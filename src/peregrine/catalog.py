@@ -113,6 +113,11 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "openvino": Entry("peregrine.runtimes.openvino:OpenVinoRuntime", "openvino", "OpenVINO on the CPU"),
         "tensorrt": Entry("peregrine.runtimes.tensorrt:TensorRtRuntime", "tensorrt", "TensorRT, or TensorRT-RTX"),
     },
+    # what drives a benchmark
+    "driver": {
+        "plain": Entry("peregrine.stages.drivers.plain:Plain", summary="a loop"),
+        "loadgen": Entry("peregrine.stages.drivers.loadgen:LoadGen", "loadgen", "MLCommons LoadGen"),
+    },
     # what a worker process can be asked to do
     "task": {
         "convert": Entry("peregrine.export.base:convert_task"),
@@ -128,7 +133,7 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "train": Entry("peregrine.stages.training:train"),
         "evaluate": Entry("peregrine.stages.evaluating:evaluate"),
         "export": Entry("peregrine.stages.exporting:attempt"),
-        "benchmark": Entry("peregrine.stages.benchmarking:benchmark"),
+        "benchmark": Entry("peregrine.stages.benchmarking:attempt"),
         "predict": Entry("peregrine.stages.predicting:predict"),
         "import": Entry("peregrine.stages.importing:import_model"),
         "sample": Entry("peregrine.stages.predicting:sample"),

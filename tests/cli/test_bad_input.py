@@ -74,6 +74,7 @@ def nothing_written() -> bool:
         (["evaluate", "nowhere", "--tta-share", "0.25"], 2, ["use flip or full"]),
         (["export", "nowhere", "--to", "onnx"], 2, ["nowhere"]),
         (["benchmark", "nowhere"], 2, ["nowhere"]),
+        (["benchmark", "nowhere", "--scenario", "offlin"], 2, ["single-stream, offline, server", "mean 'offline'"]),
         (["predict", "nowhere", "--sample", "3"], 2, ["nowhere"]),
         (["predict", "nowhere"], 2, ["images or --sample"]),
         (["report", "nowhere"], 2, ["nowhere"]),

@@ -72,6 +72,10 @@ def test_gives_the_probabilities_of_the_model(runtime: Runtime, workshop: Worksh
     assert runtime.class_names == small_runs.CLASSES
 
 
+def test_runs_with_the_threads_that_were_asked_for(runtime: Runtime, candidate: Candidate) -> None:
+    assert runtime.threads == candidate.threads
+
+
 @pytest.mark.parametrize("count", [0, 1, 7, 250, 251, 10_000])
 def test_any_batch(runtime: Runtime, count: int) -> None:
     answers = runtime.predict(images(count))

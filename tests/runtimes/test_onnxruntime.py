@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
@@ -46,13 +47,26 @@ def test_it_computes_what_the_graph_says(artifact: Artifact) -> None:
 
 
 def test_a_provider_that_is_not_built_in(artifact: Artifact) -> None:
-    import onnxruntime
-
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this ONNX Runtime is built with CUDA")
     candidate = tiny.replace(default_candidate(artifact), provider="cuda")
     message = "^onnx@onnxruntime-cuda runs on cuda; this ONNX Runtime is built without it$"
     with pytest.raises(MissingDevice, match=message):
+        candidate.open()
+
+
+def test_a_provider_that_falls_back_without_a_word(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where CUDA is built in, and its libraries or its driver are not there: the session runs on the CPU."""
+    real = onnxruntime.InferenceSession
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime is built with CUDA")
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(
+        onnxruntime, "InferenceSession", lambda model, options, _: real(model, options, ["CPUExecutionProvider"])
+    )
+    candidate = tiny.replace(default_candidate(artifact), provider="cuda")
+    message = "^onnx@onnxruntime-cuda was asked to run on cuda, its library runs it on cpu; check the driver with"
+    with pytest.raises(CheckFailed, match=message):
         candidate.open()
 
 

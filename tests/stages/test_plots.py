@@ -254,6 +254,34 @@ def test_benchmark_of_few_and_many_candidates(tmp_path: Path, count: int) -> Non
     assert title(tmp_path / "a.png").startswith("format-0@runtime is the fastest")
 
 
+def test_benchmark_with_intervals(tmp_path: Path) -> None:
+    rows = [
+        {**measured("a@x", 2, 9_000), "latency_ms_p50_interval": [1.9, 2.2], "throughput_per_s_interval": [8e3, 1e4]},
+        measured("older@x", 1, 8_000),
+    ]
+    plots.benchmark(rows, tmp_path / "a.png")
+    assert title(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("count", [1, 12])
+def test_pareto_front(tmp_path: Path, count: int) -> None:
+    rows = [
+        {**measured(f"format-{n}@runtime", 1 + n, 1_000 - n), "accuracy": 0.9 + 0.001 * n, "size_bytes": 10**6}
+        for n in range(count)
+    ]
+    rows.append({**measured("unknown@runtime", 1, 1_000), "accuracy": None, "size_bytes": 10})
+    front = [row["candidate"] for row in rows[:-1]]
+    plots.pareto(
+        rows, {"latency_ms_p50": front, "throughput_per_s": front, "size_bytes": front[-1:]}, tmp_path / "a.png"
+    )
+    assert title(tmp_path / "a.png").startswith(f"{count} of {count} candidate")
+
+
+def test_without_any_accuracy_there_is_no_front(tmp_path: Path) -> None:
+    plots.pareto([], {"latency_ms_p50": [], "throughput_per_s": [], "size_bytes": []}, tmp_path / "a.png")
+    assert not (tmp_path / "a.png").exists()
+
+
 # ---- names ---------------------------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ import typer
 
 from peregrine import catalog, host
 from peregrine.cli import options, output
+from peregrine.cli.benchmark import print_benchmark
 from peregrine.cli.classic import classic_recipe, strategy_changes
 from peregrine.cli.display import showing
 from peregrine.cli.evaluate import print_evaluation
@@ -148,27 +149,3 @@ def _print(summary: Any) -> None:
     if summary.benchmark:
         print_benchmark(summary.benchmark)
     output.line(f"Report: {summary.report}" if summary.report else f"Run: {summary.run}")
-
-
-def print_benchmark(result: dict[str, Any]) -> None:
-    """The benchmark as a table, the fastest throughput first."""
-    rows = sorted(result["rows"], key=lambda row: -row["throughput_per_s"])
-    output.table(
-        ["candidate", "precision", "threads", "latency p50 ms", "p99 ms", "images/s", "test split s", "MB"],
-        [
-            [
-                row["candidate"],
-                row["precision"],
-                str(row["threads"]),
-                f"{row['latency_ms_p50']:.2f}",
-                f"{row['latency_ms_p99']:.2f}",
-                f"{row['throughput_per_s']:,.0f}",
-                f"{row['test_split_seconds']:.2f}",
-                f"{row['size_bytes'] / 1e6:.1f}",
-            ]
-            for row in rows
-        ],
-        title=f"Benchmark: latency at batch 1, throughput at batch {result['throughput_batch']}",
-    )
-    for entry in result["skipped"]:
-        output.line(f"{entry['candidate']} skipped: {entry['reason']}")

@@ -50,6 +50,11 @@ class Runtime(ABC):
     def provider(self) -> str:
         """The device that really runs the model, as the library reports it after loading: `cpu` or `cuda`."""
 
+    @property
+    def threads(self) -> int:
+        """Compute threads, as the library reports them after loading; what was asked for where it cannot tell."""
+        return self.candidate.threads
+
     @abstractmethod
     def _infer(self, images: Images) -> Probabilities:
         """One batch: contiguous uint8 `(n, H, W, 3)`, n ≥ 1, to float32 `(n, C)`."""

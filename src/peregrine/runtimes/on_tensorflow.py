@@ -36,6 +36,10 @@ class TensorFlowRuntime(Runtime):
         kind = tf.DeviceSpec.from_string(self._ran_on).device_type
         return next((provider for provider, device in _DEVICES.items() if device == kind), str(kind))
 
+    @property
+    def threads(self) -> int:
+        return int(tf.config.threading.get_intra_op_parallelism_threads())
+
     def _start(self) -> None:
         """Answer one image, which traces the model, and shows where it runs."""
         size = self.artifact.manifest.preprocess.size

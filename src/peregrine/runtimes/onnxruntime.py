@@ -40,6 +40,11 @@ class OnnxRuntime(Runtime):
         active: str = self._session.get_providers()[0]
         return {name: key for key, name in _PROVIDERS.items()}.get(active, active)
 
+    @property
+    def threads(self) -> int:
+        count: int = self._session.get_session_options().intra_op_num_threads
+        return count
+
     def _infer(self, images: Images) -> Probabilities:
         answers: Probabilities = self._session.run(["probabilities"], {"images": images})[0]
         return answers

@@ -42,6 +42,10 @@ class OpenVinoRuntime(Runtime):
         devices: list[str] = self._compiled.get_property("EXECUTION_DEVICES")
         return "+".join(devices).lower()
 
+    @property
+    def threads(self) -> int:
+        return int(self._compiled.get_property("INFERENCE_NUM_THREADS"))
+
     def _infer(self, images: Images) -> Probabilities:
         if len(images) > PART and self.candidate.batch is None:
             return self._infer_many(images)

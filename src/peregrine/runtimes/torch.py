@@ -36,6 +36,10 @@ class TorchRuntime(Runtime):
     def provider(self) -> str:
         return self._classifier.temperature.device.type
 
+    @property
+    def threads(self) -> int:
+        return torch.get_num_threads()
+
     def _infer(self, images: Images) -> Probabilities:
         return self._run(self._classifier, images)
 

@@ -1,145 +1,324 @@
-"""Measure Candidates side by side: latency at batch 1, throughput at a large batch, seconds for the test split.
+"""Measure Candidates side by side: latency, throughput, queries, start, memory, and what the differences are worth.
 
-Each Candidate runs in a worker of its own; rounds are interleaved, so that a drifting machine hits all alike.
+Each Candidate runs in a worker of its own; rounds are interleaved in random order, so that a drifting machine hits all
+alike. `ratios.py` says what the rounds tell, `noise.py` whether the machine was quiet.
 """
 
-import random
-import statistics
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from peregrine import files, host, progress
+from peregrine import catalog, errors, files, host, progress
 from peregrine.artifact import Artifact
 from peregrine.candidate import Candidate, candidates
 from peregrine.dataset import Dataset, Splits
-from peregrine.errors import CheckFailed, MissingDependency, MissingDevice, UsageError
+from peregrine.errors import CheckFailed, MissingDependency, MissingDevice, UsageError, suggestion
 from peregrine.rundir import RunDirectory
 from peregrine.runtimes.base import BATCH
-from peregrine.stages import plots
+from peregrine.stages import plots, ratios
+from peregrine.stages.benchmark_rows import row, write_samples
+from peregrine.stages.decoding import decoding, encode
+from peregrine.stages.evaluating import ancestor_answers
 from peregrine.stages.exporting import images_file
+from peregrine.stages.noise import Watch
+from peregrine.stages.rounds import Bench, Entry, Measured, Plan
 from peregrine.stages.target import Target
-from peregrine.worker import Worker
 
-ROUNDS, ROUND_SECONDS = 5, 0.6  # seconds of each scenario in each round
-TIMEOUT_S = 600
+SCENARIOS = ("single-stream", "offline", "server")
+QUICK = SCENARIOS[:2]  # what every benchmark.json has
+BASELINE = "onnx@onnxruntime"  # fp32, what people compare with
+
+logger = logging.getLogger("peregrine")
+Targets = str | Path | Artifact | Sequence[str | Path | Artifact]
 
 
 def benchmark(
-    target: str | Path | Artifact,
+    targets: Targets,
     *,
     data: str | Path | Splits | None = None,
-    rounds: int = ROUNDS,
+    scenarios: Sequence[str] | None = None,
+    baseline: str | None = None,
+    rounds: int | None = None,
+    quick: bool = False,
+    out: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Measure every Candidate of a run that was not refused by parity, or those of one Artifact.
+    """Measure every Candidate that was not refused by parity: of a run, of an Artifact, or of several, side by side.
+
+    Args:
+        targets: a run, or Artifacts; several of them may be of several runs, on the same test images.
+        data: measure on this data's test images instead of the run's own.
+        scenarios: of `single-stream`, `offline` and `server`, and no sweep; all, with a sweep, unless told.
+        baseline: key of the Candidate that all are compared with; ONNX Runtime in fp32 unless told.
+        rounds: how often `single-stream` and `offline` are measured.
+        quick: seconds per Candidate: `single-stream` and `offline` in short rounds, no sweep.
+        out: folder for `benchmark.json`, pictures and samples, instead of the run's `results`.
 
     Returns:
-        The content of `results/benchmark.json`, which is written when `target` is a whole run: `rows`, one per
-        Candidate, with `latency_ms_p50` to `p99` at batch 1, `throughput_per_s` at batch 250, `test_split_seconds`.
+        The content of `benchmark.json`, which docs/benchmark.md explains key by key. It is written for a whole run,
+        unless scenarios are left out that every benchmark.json has, or where `out` says.
+
+    Raises:
+        UsageError: an unknown scenario or baseline, or test images that differ.
+        MissingDependency: a scenario was asked for by name, and LoadGen is not installed.
+        CheckFailed: a Candidate crashed, fell back to another device, or answered otherwise than it was proved to; all
+            others were measured, and what was found is written.
     """
-    found = Target.find(target)
-    test = found.splits(data).test
-    if found.run is None:
-        raise UsageError(f"a benchmark is logged in a run; {found.artifact.path} is in none")
-    artifacts = found.run.artifacts() if found.whole_run else [found.artifact]
-    with found.run.lock(), found.run.verb("benchmark"):
-        return benchmark_candidates(found.run, artifacts, test, rounds, record=found.whole_run)
-
-
-def benchmark_candidates(
-    run: RunDirectory,
-    artifacts: Sequence[Artifact],
-    test: Dataset,
-    rounds: int = ROUNDS,
-    record: bool = True,
-    pictures: bool = True,
-    seconds: float = ROUND_SECONDS,
-) -> dict[str, Any]:
-    """`benchmark` with the data at hand and the run locked, with so many `seconds` for each scenario in each round."""
-    chosen = [candidate for artifact in artifacts for candidate in _sound_candidates(artifact)]
-    with images_file(test.images) as images, ExitStack() as stack:
-        workers: dict[Candidate, Worker] = {}
-        samples: dict[Candidate, dict[str, Any]] = {}
-        with progress.bar("benchmark", total=(rounds + 2) * len(chosen), unit="round") as advance:
-            for candidate in chosen:
-                process = stack.enter_context(Worker(f"benchmark-{candidate.key}", run.logs))
-                try:
-                    samples[candidate] = _measure(process, candidate, images, "open", seconds)
-                    workers[candidate] = process
-                except (MissingDependency, MissingDevice, CheckFailed) as error:
-                    samples[candidate] = {"skipped": str(error)}
-                advance(note=candidate.key)
-            order = list(workers)
-            shuffle = random.Random(0)
-            for what in [*["round"] * rounds, "split"]:
-                shuffle.shuffle(order)
-                for candidate in order:
-                    for key, values in _measure(workers[candidate], candidate, images, what, seconds).items():
-                        samples[candidate].setdefault(key, []).append(values)
-                    advance(note=candidate.key)
-        rows = [_row(candidate, samples[candidate]) for candidate in workers]
-    result = {
-        "schema": 1,
-        "host": host.describe(),
-        "versions": host.versions(),
-        "test_images": len(test),
-        "throughput_batch": BATCH,
-        "rounds": rounds,
-        "round_seconds": seconds,
-        "warmup_seconds": seconds,
-        "rows": rows,
-        "skipped": [
-            {"candidate": candidate.key, "reason": samples[candidate]["skipped"]}
-            for candidate in chosen
-            if candidate not in workers
-        ],
-    }
-    if record:
-        files.write_json(run.results / "benchmark.json", result)
-        if rows and pictures:
-            plots.benchmark(rows, run.results / "benchmark.png")
+    result = attempt(targets, data=data, scenarios=scenarios, baseline=baseline, rounds=rounds, quick=quick, out=out)
+    refuse(result)
     return result
 
 
-def _sound_candidates(artifact: Artifact) -> list[Candidate]:
-    """Those that parity did not refuse; an ancestor needs no proof."""
-    verdicts = artifact.evidence().get("parity", {})
+def attempt(
+    targets: Targets,
+    *,
+    data: str | Path | Splits | None = None,
+    scenarios: Sequence[str] | None = None,
+    baseline: str | None = None,
+    rounds: int | None = None,
+    quick: bool = False,
+    out: str | Path | None = None,
+) -> dict[str, Any]:
+    """`benchmark` without an error for a Candidate that failed: so that the others can be told first."""
+    plan = make_plan(scenarios, rounds, quick)
+    given = [targets] if isinstance(targets, str | Path | Artifact) else list(targets)
+    if not given:
+        raise UsageError("a benchmark takes a run, or artifacts; got none")
+    found = [Target.find(target) for target in given]
+    runs: dict[Path, RunDirectory] = {}
+    for target in found:
+        if target.run is None:
+            raise UsageError(f"a benchmark is logged in a run; {target.artifact.path} is in none")
+        runs[target.run.path.resolve()] = target.run
+    subjects = _subjects(found, data)
+    keys = [key for subject in subjects for key in subject.candidate_keys()]
+    if baseline is not None and baseline not in keys:
+        raise UsageError(
+            f"the baseline is one of the candidates that are measured: {', '.join(keys)}; "
+            f"got {baseline!r}{suggestion(baseline, keys)}"
+        )
+    folder = Path(out) if out is not None else None
+    if folder is None and len(given) == 1 and found[0].whole_run and set(QUICK) <= set(plan.scenarios):
+        folder = found[0].run.results if found[0].run else None
+    with ExitStack() as stack:
+        for run in runs.values():
+            stack.enter_context(run.lock())
+            stack.enter_context(run.verb("benchmark"))
+        return _measure(subjects, plan, baseline, folder, pictures=True, quick=quick)
+
+
+def benchmark_run(target: Target, test: Dataset, source: str, *, quick: bool, pictures: bool = True) -> dict[str, Any]:
+    """`attempt` for a whole run with the data at hand and the run locked; `source` is where the data comes from."""
+    run = target.run
+    assert run is not None
+    subject = Subject(target, tuple(run.artifacts()), test, source, "")
+    plan = make_plan(None, None, quick)
+    return _measure([subject], plan, None, run.results, pictures=pictures, quick=quick)
+
+
+def refuse(result: dict[str, Any]) -> None:
+    """Raise for the first Candidate that failed a check; one whose library or device is missing is no failure.
+
+    Raises:
+        CheckFailed: of the class and with the words that the worker used.
+    """
+    for entry in result["skipped"]:
+        kind = getattr(errors, entry["error"])
+        if issubclass(kind, CheckFailed):
+            raise kind(entry["reason"])
+
+
+def make_plan(scenarios: Sequence[str] | None, rounds: int | None, quick: bool) -> Plan:
+    """What is measured, and by which driver.
+
+    Raises:
+        UsageError: an unknown scenario, none at all, or less than one round.
+        MissingDependency: a scenario was named, and LoadGen is not installed.
+    """
+    for name in scenarios or ():
+        if name not in SCENARIOS:
+            raise UsageError(f"a scenario is one of {', '.join(SCENARIOS)}; got {name!r}{suggestion(name, SCENARIOS)}")
+    if rounds is not None and rounds < 1:
+        raise UsageError(f"a benchmark has 1 round or more; got {rounds}")
+    driver = "loadgen"
+    try:
+        catalog.load("driver", driver)
+    except MissingDependency:
+        if scenarios:
+            raise
+        driver = "plain"
+    everything = QUICK if quick or driver == "plain" else SCENARIOS
+    chosen = tuple(name for name in SCENARIOS if name in (scenarios or everything))
+    if quick:
+        return Plan(chosen, rounds or 5, 0.12, 0.6, 1, 1.0, 0.0, driver)
+    if driver == "plain":
+        logger.info("queries at random times are not measured: LoadGen is missing; pip install 'peregrine[loadgen]'")
+    return Plan(chosen, rounds or 7, 0.3, 2.0, 2, 1.5, 0.0 if scenarios else 0.15, driver)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A run's Artifacts that are measured, on its test images.
+
+    Attributes:
+        source: where the images come from, as `--data` says it.
+        prefix: in front of its Candidates' keys, where there are several runs.
+    """
+
+    target: Target
+    artifacts: tuple[Artifact, ...]
+    test: Dataset
+    source: str
+    prefix: str
+
+    def candidates(self) -> Iterator[Candidate]:
+        """Those that parity did not refuse; an ancestor needs no proof."""
+        for artifact in self.artifacts:
+            verdicts = artifact.evidence().get("parity", {})
+            for candidate in candidates(artifact):
+                if verdicts.get(candidate.key, {}).get("verdict", "passed") != "failed":
+                    yield candidate
+
+    def candidate_keys(self) -> list[str]:
+        return [self.prefix + candidate.key for candidate in self.candidates()]
+
+
+def _subjects(found: Sequence[Target], data: str | Path | Splits | None) -> list[Subject]:
+    """One for each run, whose Artifacts come once, however often they were named."""
+    by_run: dict[Path, list[Target]] = {}
+    for target in found:
+        assert target.run is not None
+        by_run.setdefault(target.run.path.resolve(), []).append(target)
+    names = [path.name for path in by_run]
+    subjects: list[Subject] = []
+    for path, targets in by_run.items():
+        run = targets[0].run
+        assert run is not None
+        artifacts: dict[Path, Artifact] = {}
+        for target in targets:
+            for artifact in run.artifacts() if target.whole_run else [target.artifact]:
+                artifacts.setdefault(artifact.path.resolve(), artifact)
+        splits = targets[0].splits(data)
+        prefix = f"{path.name if names.count(path.name) == 1 else path}/" if len(by_run) > 1 else ""
+        subjects.append(Subject(targets[0], tuple(artifacts.values()), splits.test, splits.source, prefix))
+    for subject in subjects[1:]:
+        _refuse_other_images(subjects[0], subject)
+    return subjects
+
+
+def _refuse_other_images(first: Subject, second: Subject) -> None:
+    def labelled(test: Dataset) -> Any:
+        return np.array(test.class_names)[test.labels]
+
+    if not (
+        np.array_equal(first.test.ids, second.test.ids) and np.array_equal(labelled(first.test), labelled(second.test))
+    ):
+        raise UsageError(
+            f"models are compared on the same test images; those of {first.prefix[:-1]} and {second.prefix[:-1]} "
+            "differ; give the images with --data"
+        )
+
+
+def _measure(
+    subjects: Sequence[Subject],
+    plan: Plan,
+    baseline: str | None,
+    folder: Path | None,
+    *,
+    pictures: bool,
+    quick: bool,
+) -> dict[str, Any]:
+    """All of it, and what it comes to; written into the folder."""
+    watch = Watch()
+    with ExitStack() as stack:
+        entries = [entry for subject in subjects for entry in _entries(subject, stack)]
+        preprocess = decoding(entries[0].encoded, subjects[0].target.artifact.manifest.preprocess) if entries else None
+        steps = 3 + plan.rounds * len(plan.in_rounds) + ("server" in plan.scenarios)
+        advance = stack.enter_context(progress.bar("benchmark", total=steps * len(entries), unit="step"))
+        watch.look()
+        bench = stack.enter_context(Bench(plan, watch, advance))
+        bench.open(entries)
+        bench.rounds()
+        against = _baseline(baseline, [entry.key for entry in entries if entry.key in bench.measured])
+        if "server" in plan.scenarios and against is not None:
+            bench.server(against)
+        by_key = {entry.key: entry for entry in entries}
+        rows = [row(by_key[key], found, plan.driver) for key, found in bench.measured.items()]
+        fronts = ratios.pareto(rows)
+        sweep = []
+        if plan.sweep_seconds and against is not None:
+            chosen = dict.fromkeys([against, *(key for front in fronts.values() for key in front)])
+            sweep = bench.sweep(list(chosen), _thread_counts())
+    result = {
+        "schema": 1,
+        "mode": "quick" if quick else "full",
+        "host": host.describe(),
+        "versions": {**host.versions(), **_driver_version(plan.driver)},
+        "scenarios": list(plan.scenarios),
+        "test_images": len(subjects[0].test),
+        "throughput_batch": BATCH,
+        "rounds": plan.rounds,
+        "round_seconds": plan.seconds,
+        "warmup_seconds": max((each["warmup_seconds"] for each in rows), default=0.0),
+        "baseline": against,
+        "noise": watch.report(),
+        "preprocess": preprocess,
+        "rows": rows,
+        "comparisons": ratios.compare_rows(rows, against) if against else [],
+        "pareto": fronts,
+        "sweep": sweep,
+        "skipped": bench.skipped,
+    }
+    if folder is not None:
+        _write(result, bench.measured, folder, pictures)
+    return result
+
+
+def _entries(subject: Subject, stack: ExitStack) -> list[Entry]:
+    """What is measured of a run, with its images as files that go with the stack."""
+    run, test = subject.target.run, subject.test
+    assert run is not None
+    images = stack.enter_context(images_file(test.images))
+    folder = images.with_name("encoded")
+    encode(test, subject.source, folder)
+    try:
+        expected = ancestor_answers(subject.target, test)
+    except (MissingDependency, MissingDevice):  # and nobody asked it before
+        expected = None
+    own = run.read()["data"].get("fingerprints", {}).get("test") == test.fingerprint
     return [
-        candidate
-        for candidate in candidates(artifact)
-        if verdicts.get(candidate.key, {}).get("verdict", "passed") != "failed"
+        Entry(subject.prefix + candidate.key, candidate, images, folder, test.labels, expected, own, run.logs)
+        for candidate in subject.candidates()
     ]
 
 
-def _measure(process: Worker, candidate: Candidate, images: Path, what: str, seconds: float) -> dict[str, Any]:
-    arguments = {"candidate": candidate.to_dict(), "images": str(images), "what": what, "seconds": seconds}
-    result: dict[str, Any] = process.call("measure", arguments, TIMEOUT_S)
-    return result
+def _baseline(wanted: str | None, keys: Sequence[str]) -> str | None:
+    """Of those that could be measured: the one that was asked for, fp32 ONNX Runtime, or else the first."""
+    if wanted is not None:
+        return wanted if wanted in keys else None
+    return next((key for key in keys if key.rpartition("/")[2] == BASELINE), keys[0] if keys else None)
 
 
-def _row(candidate: Candidate, samples: dict[str, Any]) -> dict[str, Any]:
-    latencies = np.concatenate([np.asarray(values) for values in samples["latency_ns"]]) / 1e6
-    batches = np.concatenate([np.asarray(values) for values in samples["batch_ns"]])
-    artifact = Artifact.open(candidate.artifact)
-    percentiles = {f"latency_ms_p{p}": float(np.percentile(latencies, p)) for p in (50, 90, 95, 99)}
-    return {
-        "candidate": candidate.key,
-        "format": candidate.format,
-        "runtime": candidate.runtime,
-        "provider": samples["provider"],
-        "precision": candidate.precision,
-        "threads": candidate.threads,
-        **percentiles,
-        "latency_samples": len(latencies),
-        "batch_size": samples["batch_size"],
-        "throughput_per_s": samples["batch_size"] / (float(np.median(batches)) / 1e9),
-        "throughput_per_s_rounds": [
-            samples["batch_size"] / (statistics.median(values) / 1e9) for values in samples["batch_ns"]
-        ],
-        "test_split_seconds": statistics.median(samples["split_ns"][0]) / 1e9,
-        "load_seconds": samples["load_seconds"],
-        "size_bytes": artifact.size_bytes,
-    }
+def _thread_counts() -> list[int]:
+    """Powers of two, up to all that there are."""
+    most = host.threads()
+    return sorted({most, *(2**power for power in range(most.bit_length()) if 2**power <= most)})
+
+
+def _driver_version(driver: str) -> dict[str, str]:
+    return {"mlcommons-loadgen": metadata.version("mlcommons-loadgen")} if driver == "loadgen" else {}
+
+
+def _write(result: dict[str, Any], measured: dict[str, Measured], folder: Path, pictures: bool) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_samples({key: found.nanoseconds for key, found in measured.items()}, folder / "benchmark_samples.parquet")
+    files.write_json(folder / "benchmark.json", result)
+    rows = [each for each in result["rows"] if {"latency_ms_p50", "throughput_per_s"} <= each.keys()]
+    if rows and pictures:
+        plots.benchmark(rows, folder / "benchmark.png")
+        plots.pareto(rows, result["pareto"], folder / "pareto.png")

@@ -10,7 +10,7 @@ from peregrine.dataset import Splits
 from peregrine.export.routes import reachable
 from peregrine.recipe import Recipe
 from peregrine.rundir import RunDirectory
-from peregrine.stages.benchmarking import ROUND_SECONDS, ROUNDS, benchmark_candidates
+from peregrine.stages.benchmarking import benchmark_run
 from peregrine.stages.evaluating import evaluate_part
 from peregrine.stages.exporting import export_and_prove
 from peregrine.stages.outcomes import Export, refuse
@@ -21,7 +21,6 @@ from peregrine.stages.training import TRAINING, ancestor_of_run
 # What can be the fastest on a processor, and on a GPU. OpenVINO runs the ONNX file as fast as its own format.
 FAST_ON_CPU = ("onnx", "onnx-int8", "openvino-int8")
 FAST_ON_GPU = ("tensorrt", "tensorrt-fp16", "tensorrt-int8")
-QUICK_ROUNDS, QUICK_SECONDS = 3, 0.2  # of a benchmark that a run waits for; `peregrine benchmark` takes its time
 
 
 @dataclass(frozen=True)
@@ -118,11 +117,8 @@ def attempt(
                 left_out = [name for name in formats if name not in wanted]
                 with directory.verb("export", within="run"):
                     exports = export_and_prove(target, judged, wanted)
-                rounds, seconds = (ROUNDS, ROUND_SECONDS) if thorough else (QUICK_ROUNDS, QUICK_SECONDS)
                 with directory.verb("benchmark", within="run"):
-                    benchmark = benchmark_candidates(
-                        directory, directory.artifacts(), test, rounds, pictures=pictures, seconds=seconds
-                    )
+                    benchmark = benchmark_run(target, test, judged.source, quick=not thorough, pictures=pictures)
         if not skip_visualization:
             page = report(directory)  # now that the record tells that the run is done
     training = files.read_json(directory.results / "training_summary.json")

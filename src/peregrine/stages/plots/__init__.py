@@ -6,6 +6,7 @@ file's metadata, `Title` and `Description`, so that the report can tell in words
 
 from peregrine.stages.plots.benchmark import benchmark
 from peregrine.stages.plots.evaluation import class_accuracy, confidence_distribution, confusion_matrix, reliability
+from peregrine.stages.plots.pareto import pareto
 from peregrine.stages.plots.samples import prediction_sample, prediction_samples
 from peregrine.stages.plots.training import training_history
 
@@ -14,6 +15,7 @@ __all__ = [
     "class_accuracy",
     "confidence_distribution",
     "confusion_matrix",
+    "pareto",
     "prediction_sample",
     "prediction_samples",
     "reliability",
