@@ -5,8 +5,10 @@ file's metadata, `Title` and `Description`, so that the report can tell in words
 """
 
 from peregrine.stages.plots.benchmark import benchmark
+from peregrine.stages.plots.coverage import coverage
 from peregrine.stages.plots.evaluation import class_accuracy, confidence_distribution, confusion_matrix, reliability
-from peregrine.stages.plots.samples import prediction_sample, prediction_samples
+from peregrine.stages.plots.robustness import robustness
+from peregrine.stages.plots.samples import mistakes, prediction_sample, prediction_samples
 from peregrine.stages.plots.training import training_history
 
 __all__ = [
@@ -14,8 +16,11 @@ __all__ = [
     "class_accuracy",
     "confidence_distribution",
     "confusion_matrix",
+    "coverage",
+    "mistakes",
     "prediction_sample",
     "prediction_samples",
     "reliability",
+    "robustness",
     "training_history",
 ]
