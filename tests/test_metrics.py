@@ -37,6 +37,8 @@ def test_figures_agree_with_scikit_learn(seed: int) -> None:
     assert found["images"] == 500
     assert found["accuracy"] == pytest.approx(reference.accuracy_score(labels, predicted))
     assert found["balanced_accuracy"] == pytest.approx(reference.balanced_accuracy_score(labels, predicted))
+    assert found["macro_precision"] == pytest.approx(reference.precision_score(labels, predicted, average="macro"))
+    assert found["macro_recall"] == pytest.approx(reference.recall_score(labels, predicted, average="macro"))
     assert found["macro_f1"] == pytest.approx(reference.f1_score(labels, predicted, average="macro"))
     assert found["top3_accuracy"] == pytest.approx(reference.top_k_accuracy_score(labels, probabilities, k=3))
     exact = probabilities.astype(float) / probabilities.sum(1, keepdims=True, dtype=float)

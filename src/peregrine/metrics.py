@@ -20,10 +20,11 @@ def evaluate(probabilities: Floats, labels: Labels, class_names: tuple[str, ...]
         labels: int64 `(N,)`.
 
     Returns:
-        `accuracy` and its 95% `accuracy_interval` (Wilson), `top3_accuracy` (top-min(3, C)), `balanced_accuracy`,
-        `macro_f1`, `loss` (mean negative log-likelihood, nats), `ece`, `per_class` (precision, recall, f1, images; by
-        class name), `confusion_matrix` (rows are true classes), `reliability` (the bins behind `ece`), `images`.
-        Classes without images are left out of `balanced_accuracy` and `macro_f1`.
+        `accuracy` and its 95% `accuracy_interval` (Wilson), `top3_accuracy` (top-min(3, C)), `balanced_accuracy` (the
+        mean recall of the classes), `macro_precision`, `macro_recall`, `macro_f1`, `loss` (mean negative
+        log-likelihood, nats), `ece`, `per_class` (precision, recall, f1, images; by class name), `confusion_matrix`
+        (rows are true classes), `reliability` (the bins behind `ece`), `images`. Classes without images are left out
+        of the means over classes.
     """
     classes = len(class_names)
     predicted = probabilities.argmax(1)
@@ -43,6 +44,8 @@ def evaluate(probabilities: Floats, labels: Labels, class_names: tuple[str, ...]
         "accuracy_interval": list(wilson_interval(correct, len(labels))),
         "top3_accuracy": top_k_accuracy(probabilities, labels, 3),
         "balanced_accuracy": float(recall[present].mean()),
+        "macro_precision": float(precision[present].mean()),
+        "macro_recall": float(recall[present].mean()),
         "macro_f1": float(f1[present].mean()),
         "loss": log_loss(probabilities, labels),
         "ece": float(sum(bin["share"] * abs(bin["accuracy"] - bin["confidence"]) for bin in reliability)),

@@ -72,6 +72,7 @@ def nothing_written() -> bool:
         (["evaluate", "nowhere", "--tta", "ful"], 2, ["none, flip, full", "did you mean 'full'"]),
         (["evaluate", "nowhere", "--tta", "full", "--tta-share", "25"], 2, ["0 to 1", "got 25"]),
         (["evaluate", "nowhere", "--tta-share", "0.25"], 2, ["use flip or full"]),
+        (["evaluate", "nowhere", "--target-accuracy", "99"], 2, ["above 0 and at most 1", "got 99"]),
         (["export", "nowhere", "--to", "onnx"], 2, ["nowhere"]),
         (["benchmark", "nowhere"], 2, ["nowhere"]),
         (["benchmark", "nowhere", "--scenario", "offlin"], 2, ["single-stream, offline, server", "mean 'offline'"]),

@@ -65,7 +65,8 @@ def test_every_file_of_the_plan_is_there(run: RunDirectory) -> None:
         artifacts/onnx/manifest.json artifacts/onnx/model.onnx artifacts/onnx/evidence.json
         results/training_history.png results/training_history.json results/training_summary.json
         results/inference_results.json results/confusion_matrix.png results/class_accuracy.png
-        results/prediction_samples.png results/confidence_distribution.png results/reliability.png
+        results/prediction_samples.png results/mistakes.png results/confidence_distribution.png
+        results/reliability.png results/coverage.png
         results/benchmark.png results/benchmark.json results/parity.json
     """.split()  # noqa: SIM905 - a list of paths reads better without quotes
     assert [path for path in expected if not (run.path / path).is_file()] == []
@@ -106,7 +107,7 @@ def test_keys_that_scripts_rely_on(run: RunDirectory) -> None:
     results = json.loads((run.results / "inference_results.json").read_text())
     assert {
         "accuracy", "accuracy_interval", "top3_accuracy", "balanced_accuracy", "macro_f1", "loss", "per_class",
-        "confusion_matrix", "ece", "split", "tta", "images",
+        "confusion_matrix", "ece", "split", "tta", "images", "coverage", "reject",
     } <= results.keys()  # fmt: skip
 
 
@@ -151,6 +152,32 @@ def test_evaluate_with_test_time_augmentation(work: Path, run: RunDirectory) -> 
     exported = last_line(call("evaluate", "digits/artifacts/onnx", "--tta", "flip", "--json", cwd=work))
     assert exported["candidate"] == "onnx@onnxruntime"
     assert exported["images"] == result["images"]
+
+
+def test_evaluate_aims_at_an_accuracy_and_predict_says_what_is_uncertain(copy: Path) -> None:
+    plain = json.loads((copy / "results" / "inference_results.json").read_text())
+    assert plain["reject"]["chosen_on"] == "validation"
+    assert plain["reject"]["target_accuracy"] > plain["accuracy"] - 0.05
+    on_export = last_line(call("evaluate", copy / "artifacts" / "onnx", "--json", cwd=copy.parent))
+    assert on_export["reject"]["threshold"] == plain["reject"]["threshold"], "chosen once, with the trained model"
+    stdout = call("evaluate", copy, "--target-accuracy", "1", "--json", cwd=copy.parent)
+    strict = last_line(stdout)["reject"]
+    assert (strict["target_accuracy"], strict["chosen_on"]) == (1, "validation")
+    assert strict["threshold"] >= plain["reject"]["threshold"]
+    rows = last_line(call("predict", copy, "--sample", "300", "--json", cwd=copy.parent))["predictions"]
+    for row in rows:
+        assert row["uncertain"] == (row["probability"] < strict["threshold"])
+
+
+def test_robustness_stays_when_the_run_is_evaluated_again(copy: Path) -> None:
+    stdout = call("evaluate", copy, "--robustness", "--json", cwd=copy.parent)
+    found = last_line(stdout)["robustness"]
+    assert "Mean corruption error" in stdout
+    assert "jpeg_compression" in stdout
+    assert 0 <= found["clean_error"] < found["mean_corruption_error"] < 0.9
+    assert (copy / "results" / "robustness.png").is_file()
+    call("evaluate", copy, cwd=copy.parent)
+    assert json.loads((copy / "results" / "inference_results.json").read_text())["robustness"] == found
 
 
 def test_export_to_an_unknown_format(work: Path) -> None:

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from peregrine import metrics
+from peregrine import metrics, rejection
+from peregrine.corruptions import CORRUPTIONS
 from peregrine.dataset import Dataset
 from peregrine.stages import plots
 
@@ -46,7 +47,13 @@ def judged(classes: int, images: int, names: tuple[str, ...] = (), accuracy: flo
     """Figures of a made-up model, as the stage `evaluating` writes them."""
     labels = np.random.default_rng(1).integers(0, classes, images)
     names = names or tuple(f"class {number}" for number in range(classes))
-    return {"split": "test", **metrics.evaluate(answers(labels, classes, accuracy), labels, names)}
+    probabilities = answers(labels, classes, accuracy)
+    return {
+        "split": "test",
+        **metrics.evaluate(probabilities, labels, names),
+        "coverage": rejection.coverage_curve(probabilities, labels),
+        "reject": None,
+    }
 
 
 def epochs(count: int, validated: bool = True) -> list[dict[str, Any]]:
@@ -196,6 +203,49 @@ def test_confidence_when_all_answers_are_of_one_kind(tmp_path: Path, label: int,
     assert title(tmp_path / "a.png").startswith(f"Typical confidence: {words}")
 
 
+@pytest.mark.parametrize(
+    ("reject", "words"),
+    [
+        (
+            {"threshold": 0.62, "coverage": 0.9, "accuracy": 0.88, "target_accuracy": 0.9},
+            "Answers of 62.0% conf",
+        ),
+        (
+            {"threshold": 0.99, "coverage": 0.2, "accuracy": 1.0, "target_accuracy": 0.999},
+            "Answers of 99.0% conf",
+        ),
+        ({"threshold": 0.0, "coverage": 1.0, "accuracy": 0.82, "target_accuracy": 0.8}, "nothing needs to be rejected"),
+        (None, "Of the surer half of the answers "),
+    ],
+)
+def test_coverage_says_what_the_threshold_gains(tmp_path: Path, reject: dict[str, Any] | None, words: str) -> None:
+    evaluation = judged(4, 600)
+    evaluation["reject"] = {"chosen_on": "validation", **reject} if reject else None
+    plots.coverage(evaluation, tmp_path / "a.png")
+    assert words in title(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("accuracy", [0.0, 1.0])
+@pytest.mark.parametrize("images", [1, 3])
+def test_coverage_of_few_images(tmp_path: Path, images: int, accuracy: float) -> None:
+    plots.coverage(judged(2, images, accuracy=accuracy), tmp_path / "a.png")
+    assert title(tmp_path / "a.png").startswith("Of the surer half")
+
+
+@pytest.mark.parametrize("worst", [0.0, 0.05, 1.0])
+def test_robustness_names_the_hardest(tmp_path: Path, worst: float, digits: tuple[Dataset, metrics.Floats]) -> None:
+    errors = {name: [0.1 * worst] * 5 for name in CORRUPTIONS} | {"fog": [worst] * 5}
+    mean = float(np.mean(list(errors.values())))
+    result = {
+        "mean_corruption_error": mean, "interval": [mean - 0.1, mean + 0.1], "clean_error": 0.05 * worst,
+        "images": 1_000, "settings": "CIFAR-10-C", "corruptions": errors,
+    }  # fmt: skip
+    plots.robustness(result, digits[0].images[0], tmp_path / "a.png")
+    assert title(tmp_path / "a.png").startswith(f"Mean corruption error {100 * mean:.1f}%, clean ")
+    if worst:
+        assert title(tmp_path / "a.png").endswith(f"hardest: fog, {100 * worst:.1f}%")
+
+
 # ---- images --------------------------------------------------------------------------------------------------------
 
 
@@ -215,6 +265,32 @@ def test_samples_of_few_images(
     probabilities = np.eye(10)[part.labels if accuracy else (part.labels + 1) % 10]
     plots.prediction_samples(part, probabilities, tmp_path / "a.png")
     assert title(tmp_path / "a.png").startswith(f"{count if accuracy else 0} of {count} image")
+
+
+def test_the_surest_mistakes_come_first(tmp_path: Path, digits: tuple[Dataset, metrics.Floats]) -> None:
+    part = digits[0].subset(range(40))
+    probabilities = np.full((40, 10), 0.01)
+    probabilities[np.arange(40), part.labels] = 0.91
+    probabilities[7] = np.roll(probabilities[7], 1)
+    plots.mistakes(part, probabilities, tmp_path / "a.png")
+    seven = str((part.labels[7] + 1) % 10)
+    assert title(tmp_path / "a.png") == f"The only mistake: “{part.labels[7]}” taken for “{seven}”, 91%"
+    probabilities[9] = np.eye(10)[(part.labels[9] + 1) % 10]
+    plots.mistakes(part, probabilities, tmp_path / "b.png")
+    assert title(tmp_path / "b.png").startswith(f"The surest of 2 mistakes: “{part.labels[9]}” taken for “")
+
+
+@pytest.mark.parametrize("accuracy", [0.0, 1.0])
+@pytest.mark.parametrize("count", [1, 40])
+def test_mistakes_of_a_model_that_makes_none_or_only_such(
+    tmp_path: Path, digits: tuple[Dataset, metrics.Floats], count: int, accuracy: float
+) -> None:
+    part = digits[0].subset(range(count))
+    plots.mistakes(part, np.eye(10)[part.labels if accuracy else (part.labels + 1) % 10], tmp_path / "a.png")
+    words = title(tmp_path / "a.png")
+    assert words.startswith(f"No mistake on {count} image" if accuracy else "The ")
+    with Image.open(tmp_path / "a.png") as picture:
+        assert ("The 25 mistakes" in picture.info["Description"]) == (count == 40 and not accuracy)
 
 
 @pytest.mark.parametrize("count", [1, 8])
@@ -293,7 +369,9 @@ def draw_bars(part: Dataset, probabilities: metrics.Floats, path: Path) -> None:
     plots.class_accuracy(metrics.evaluate(probabilities, part.labels, part.class_names), path)
 
 
-@pytest.mark.parametrize("draw", [draw_matrix, draw_bars, plots.prediction_samples, plots.prediction_sample])
+@pytest.mark.parametrize(
+    "draw", [draw_matrix, draw_bars, plots.prediction_samples, plots.mistakes, plots.prediction_sample]
+)
 def test_no_name_is_too_strange(tmp_path: Path, draw: Callable[[Dataset, metrics.Floats, Path], None]) -> None:
     """Markup, formulas, scripts that no font has, emoji, control characters: no error, and no warning."""
     labels = np.arange(16) % len(HOSTILE)

@@ -12,7 +12,8 @@ EXAMPLES = (
     "[bold]Examples[/bold]\n\n"
     "peregrine evaluate runs/photos\n\n"
     "peregrine evaluate runs/photos/artifacts/onnx --data more-photos/ --json\n\n"
-    "peregrine evaluate runs/photos --tta full --tta-share 0.25"
+    "peregrine evaluate runs/photos --tta full --tta-share 0.25\n\n"
+    "peregrine evaluate runs/photos --target-accuracy 0.99 --robustness"
 )
 
 
@@ -31,12 +32,29 @@ def command(
     tta_share: Annotated[
         float, typer.Option(metavar="SHARE", help="Share of the images that --tta looks at: the least certain ones.")
     ] = 1.0,
+    target_accuracy: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Accuracy that the reject threshold should reach on validation. Default: half the error.",
+        ),
+    ] = None,
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="Also judge it under 15 corruptions at 5 severities.")
+    ] = False,
     json: options.Json = False,
 ) -> None:
-    """Judge a model: accuracy with its interval, per class, confusion matrix, calibration."""
+    """Judge a model: accuracy with its interval, per class, confusion matrix, calibration, when to trust it."""
     with showing():
         result = catalog.load("stage", "evaluate")(
-            target, data=data, split=split, runtime=runtime, tta=tta, tta_share=tta_share
+            target,
+            data=data,
+            split=split,
+            runtime=runtime,
+            tta=tta,
+            tta_share=tta_share,
+            target_accuracy=target_accuracy,
+            robustness=robustness,
         )
     print_evaluation(result)
     rows = [
@@ -44,7 +62,10 @@ def command(
          f"{row['images']:,}"]
         for name, row in result["per_class"].items()
     ]  # fmt: skip
-    output.table(["class", "precision", "recall", "F1", "images"], rows)
+    macro = [output.percent(result[f"macro_{kind}"]) for kind in ("precision", "recall", "f1")]
+    output.table(["class", "precision", "recall", "F1", "images"], [*rows, ["(mean)", *macro, f"{result['images']:,}"]])
+    if robustness:
+        _print_robustness(result["robustness"])
     if json:
         output.as_json(result)
 
@@ -63,6 +84,34 @@ def print_evaluation(result: dict[str, Any]) -> None:
             f"With test-time augmentation {result['tta']} of {_part(result['tta_share'])}; without it "
             f"{output.percent(result['without_tta']['accuracy'])}."
         )
+    if result["reject"]:
+        output.line(_rejecting(result["reject"]))
+    if "robustness" in result:
+        found = result["robustness"]
+        output.line(
+            f"Mean corruption error {output.percent(found['mean_corruption_error'])} on {found['images']:,} images; "
+            f"without corruption {output.percent(found['clean_error'])}."
+        )
+
+
+def _rejecting(reject: dict[str, Any]) -> str:
+    threshold, target = reject["threshold"], output.percent(reject["target_accuracy"])
+    if threshold == 0:
+        return f"All answers together reach {target} on validation: none is rejected."
+    kept, right = output.percent(reject["coverage"]), output.percent(reject["accuracy"])
+    return (
+        f"Answers of {output.percent(threshold)} confidence or more: {kept} of the images, {right} of them right; "
+        f"the threshold was chosen on validation, for {target}."
+    )
+
+
+def _print_robustness(found: dict[str, Any]) -> None:
+    rows = [
+        [name, *(output.percent(error) for error in errors), output.percent(sum(errors) / len(errors))]
+        for name, errors in found["corruptions"].items()
+    ]
+    columns = ["corruption", *(f"severity {number}" for number in (1, 2, 3, 4, 5)), "mean"]
+    output.table(columns, rows, title=f"Error under corruptions, as strong as in {found['settings']}")
 
 
 def _part(share: float) -> str:

@@ -31,7 +31,9 @@ def command(
     picture: Annotated[Path | None, typer.Option(metavar="FILE", help="Where --sample draws.")] = None,
     data: options.OwnData = None,
     runtime: options.Runtime = None,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV: file, class, probability, error.")] = False,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Print CSV: file, class, probability, error, uncertain.")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Classify images: class, probability and the runners-up."""
@@ -67,7 +69,7 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
                 row["file"],
                 *([row["true"]] if truth else []),
                 row["class"],
-                output.percent(row["probability"]),
+                output.percent(row["probability"]) + (" uncertain" if row["uncertain"] else ""),
                 ", ".join(f"{name} {output.percent(share)}" for name, share in row["top"][1:]),
             ]
             for row in rows
@@ -76,7 +78,7 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
 
 
 def _print_csv(rows: list[dict[str, Any]]) -> None:
-    columns = ["file", *(["true"] if rows and "true" in rows[0] else []), "class", "probability", "error"]
+    columns = ["file", *(["true"] if rows and "true" in rows[0] else []), "class", "probability", "error", "uncertain"]
     writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)

@@ -89,7 +89,9 @@ def command(
     thorough: Annotated[
         bool,
         typer.Option(
-            "--thorough", help="Export every format, not only those that can win on this machine, and measure longer."
+            "--thorough",
+            help="Export every format, not only those that can win on this machine, measure longer, and on corrupted "
+            "images too.",
         ),
     ] = False,
     json: options.Json = False,

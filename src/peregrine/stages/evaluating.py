@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ from peregrine import files, metrics, progress
 from peregrine.artifact import Artifact, Probabilities
 from peregrine.candidate import Candidate, default_candidate
 from peregrine.dataset import Dataset, Splits
+from peregrine.rejection import coverage_curve
 from peregrine.rundir import RunDirectory
 from peregrine.runtimes.base import BATCH, Runtime
-from peregrine.stages import plots
+from peregrine.stages import plots, rejecting
+from peregrine.stages.robustness import measure_robustness
 from peregrine.stages.target import Target
 from peregrine.tta import VIEWS, check_tta, combine, least_certain, other_views
 
@@ -29,8 +32,10 @@ def evaluate(
     runtime: str | None = None,
     tta: str = "none",
     tta_share: float = 1.0,
+    target_accuracy: float | None = None,
+    robustness: bool = False,
 ) -> dict[str, Any]:
-    """Accuracy, per-class figures, confusion matrix and calibration of a model.
+    """Accuracy, per-class figures, confusion matrix, calibration, and accuracy against coverage of a model.
 
     Judging a whole run on its own test split writes `results/inference_results.json` and its pictures; anything else
     only returns the figures. What is written is without test-time augmentation, whatever is asked for: so the model is
@@ -44,20 +49,40 @@ def evaluate(
         tta: test-time augmentation: `none`, `flip` (each image and its mirror image) or `full` (both also shifted by
             one pixel, up and left, and down and right).
         tta_share: share of the images that are looked at so: those with the least certain answers.
+        target_accuracy: that the reject threshold should reach on the run's validation split, above 0 and at most 1;
+            by default it rejects enough for half the error.
+        robustness: also measure the error under 15 corruptions at 5 severities, without test-time augmentation.
 
     Returns:
         `metrics.evaluate`'s figures, and `split`, `tta`, `candidate`, `fingerprint`, `seconds` (of prediction). With
         test-time augmentation the figures are those with it, `tta_share` stands beside them, and `without_tta` has
-        `accuracy`, `accuracy_interval`, `loss`, `ece` and `seconds` without.
+        `accuracy`, `accuracy_interval`, `loss`, `ece` and `seconds` without. `coverage` is the accuracy of the answers
+        that thresholds of confidence keep (see `rejection.coverage_curve`). `reject` is the threshold that was chosen
+        on validation with the run's trained model, with its `coverage` and `accuracy` here; None where there is no such
+        split, or no such threshold. `robustness` is what `measure_robustness` returns; what a run has of it stays when
+        it is evaluated again without.
 
     Raises:
-        UsageError: `target` is neither a run nor an Artifact, or there is no such test-time augmentation or share.
+        UsageError: `target` is neither a run nor an Artifact, there is no such test-time augmentation or share, or a
+            target accuracy cannot be aimed at.
     """
     check_tta(tta, tta_share)
+    rejecting.check_target(target_accuracy)
     found = Target.find(target)
-    part = found.splits(data).part(split)
+    splits = found.splits(data)
     record = found.whole_run and data is None and split == "test"
-    return evaluate_part(found, part, split, runtime, record, tta=tta, tta_share=tta_share)
+    return evaluate_part(
+        found,
+        splits.part(split),
+        split,
+        runtime,
+        record,
+        tta=tta,
+        tta_share=tta_share,
+        validation=splits.validation,
+        target_accuracy=target_accuracy,
+        robustness=robustness,
+    )
 
 
 def evaluate_part(
@@ -69,37 +94,53 @@ def evaluate_part(
     pictures: bool = True,
     tta: str = "none",
     tta_share: float = 1.0,
+    validation: Dataset | None = None,
+    target_accuracy: float | None = None,
+    robustness: bool = False,
 ) -> dict[str, Any]:
     """`evaluate` with the data at hand; `record` writes the results into the run, and the pictures where wanted."""
     candidate = default_candidate(target.artifact, runtime)
     with candidate.open() as opened:
+        reject = rejecting.choose(
+            target, validation, target_accuracy, lambda held_out: ancestor_answers(target, held_out, opened)
+        )
         started = time.perf_counter()
         plain = predict_all(opened, part, f"evaluate {candidate.key}")
         plain_s = time.perf_counter() - started
         answers = plain if tta == "none" else with_other_views(opened, part, plain, tta, tta_share)
         seconds = time.perf_counter() - started
-    result = _judge(target.artifact, part, split, candidate, plain, {"tta": "none", "seconds": plain_s})
+        borne = {"robustness": measure_robustness(opened, part, plain)} if robustness else {}
+    how = {"tta": "none", "seconds": plain_s, "reject": reject}
+    result = {**_judge(target.artifact, part, split, candidate, plain, how), **borne}
     usual = candidate == default_candidate(target.artifact)  # an imported ONNX file has several ways to be run
     if target.run and target.artifact.manifest.parent is None and split == "test" and usual:
         save_answers(target.run, target.artifact, part, plain)
     if record and target.run:
+        result = {**_kept(target.run, result), **result}
         files.write_json(target.run.results / "inference_results.json", result)
         if pictures:
-            with progress.bar("plots", total=5, unit="picture") as advance:
-                _draw(target.run, part, plain, result, advance)
+            _draw(target.run, part, plain, result)
     if tta == "none":
         return result
     without = {key: result[key] for key in (*SHORT, "seconds")}
-    how = {"tta": tta, "tta_share": tta_share, "seconds": seconds, "without_tta": without}
-    return _judge(target.artifact, part, split, candidate, answers, how)
+    how = {"tta": tta, "tta_share": tta_share, "seconds": seconds, "without_tta": without, "reject": reject}
+    return {**_judge(target.artifact, part, split, candidate, answers, how), **borne}
 
 
 def _judge(
     artifact: Artifact, part: Dataset, split: str, candidate: Candidate, answers: Probabilities, how: dict[str, Any]
 ) -> dict[str, Any]:
     """All figures of these answers, the main ones of which the Artifact learns."""
-    judged = metrics.evaluate(answers, part.labels, part.class_names)
-    result = {"schema": 1, "split": split, "candidate": candidate.key, "fingerprint": part.fingerprint, **how, **judged}
+    result = {
+        "schema": 1,
+        "split": split,
+        "candidate": candidate.key,
+        "fingerprint": part.fingerprint,
+        **how,
+        **metrics.evaluate(answers, part.labels, part.class_names),
+        "coverage": coverage_curve(answers, part.labels),
+        "reject": rejecting.judged(how["reject"], answers, part),
+    }
     view = "" if how["tta"] == "none" else f":tta-{how['tta']}-{how['tta_share']:g}"
     topic = f"evaluation:{split}:{part.fingerprint[:12]}{view}"
     artifact.learn(topic, {key: result[key] for key in ("candidate", "images", *SHORT)})
@@ -131,8 +172,12 @@ def with_other_views(runtime: Runtime, part: Dataset, plain: Probabilities, tta:
     return answers
 
 
-def ancestor_answers(target: Target, part: Dataset) -> Probabilities:
-    """What the ancestor says to each image of `part`, from the run's cache or computed once: `(N, C)`."""
+def ancestor_answers(target: Target, part: Dataset, opened: Runtime | None = None) -> Probabilities:
+    """What the ancestor says to each image of `part`, from the run's cache or computed once: `(N, C)`.
+
+    Args:
+        opened: is asked instead of a second one, where it is the ancestor.
+    """
     run = target.run
     assert run is not None
     ancestor = run.ancestor()
@@ -142,8 +187,12 @@ def ancestor_answers(target: Target, part: Dataset) -> Probabilities:
             if np.array_equal(saved["ids"], part.ids):
                 answers: Probabilities = saved["probabilities"]
                 return answers
-    with default_candidate(ancestor).open() as runtime:
-        answers = predict_all(runtime, part, f"answers of {ancestor.manifest.format}")
+    label = f"answers of {ancestor.manifest.format}"
+    if opened is not None and opened.candidate == default_candidate(ancestor):
+        answers = predict_all(opened, part, label)
+    else:
+        with default_candidate(ancestor).open() as runtime:
+            answers = predict_all(runtime, part, label)
     save_answers(run, ancestor, part, answers)
     return answers
 
@@ -158,17 +207,27 @@ def _answers_path(run: RunDirectory, ancestor: Artifact, part: Dataset) -> Path:
     return run.cache / f"answers-{ancestor.id[:12]}-{part.fingerprint[:12]}.npz"
 
 
-def _draw(
-    run: RunDirectory, part: Dataset, probabilities: Probabilities, result: dict[str, Any], advance: progress.Advance
-) -> None:
-    results = run.results
-    plots.confusion_matrix(result, results / "confusion_matrix.png")
-    advance()
-    plots.class_accuracy(result, results / "class_accuracy.png")
-    advance()
-    plots.prediction_samples(part, probabilities, results / "prediction_samples.png")
-    advance()
-    plots.confidence_distribution(probabilities, part.labels, results / "confidence_distribution.png")
-    advance()
-    plots.reliability(result, results / "reliability.png")
-    advance()
+def _kept(run: RunDirectory, result: dict[str, Any]) -> dict[str, Any]:
+    """What an earlier evaluation of the same model on the same images measured, and takes long to measure again."""
+    before = rejecting.recorded(run)
+    same = all(before.get(key) == result[key] for key in ("candidate", "fingerprint"))
+    return {"robustness": before["robustness"]} if same and "robustness" in before else {}
+
+
+def _draw(run: RunDirectory, part: Dataset, probabilities: Probabilities, result: dict[str, Any]) -> None:
+    results, labels = run.results, part.labels
+    drawings: dict[str, Callable[[Path], None]] = {
+        "confusion_matrix": lambda path: plots.confusion_matrix(result, path),
+        "class_accuracy": lambda path: plots.class_accuracy(result, path),
+        "prediction_samples": lambda path: plots.prediction_samples(part, probabilities, path),
+        "mistakes": lambda path: plots.mistakes(part, probabilities, path),
+        "confidence_distribution": lambda path: plots.confidence_distribution(probabilities, labels, path),
+        "reliability": lambda path: plots.reliability(result, path),
+        "coverage": lambda path: plots.coverage(result, path),
+    }
+    if "robustness" in result:
+        drawings["robustness"] = lambda path: plots.robustness(result["robustness"], part.images[0], path)
+    with progress.bar("plots", total=len(drawings), unit="picture") as advance:
+        for name, draw in drawings.items():
+            draw(results / f"{name}.png")
+            advance()

@@ -243,7 +243,8 @@ def _write(
         logger.warning("%s", warning)
     fits = outcome.findings is not None and not outcome.findings.near_chance and outcome.findings.mending is None
     if splits is not None and fits:
-        evaluate_part(Target(artifact, run, whole_run=True), splits.test, "test", None, record=True)
+        target = Target(artifact, run, whole_run=True)
+        evaluate_part(target, splits.test, "test", None, record=True, validation=splits.validation)
     return artifact
 
 

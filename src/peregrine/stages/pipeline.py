@@ -61,7 +61,8 @@ def run(
         skip_training: take the model that the recipe's `load_model` names, as it is.
         skip_inference: train only: no evaluation on test, no exports, no benchmark.
         skip_visualization: neither pictures nor the report's page.
-        thorough: export every format that can be made, not only those that can win on this machine, and measure longer.
+        thorough: export every format that can be made, not only those that can win on this machine, measure longer, and
+            measure the robustness under corruptions.
 
     Raises:
         CheckFailed: an fp32 export could not be built or predicts something else; everything else is done and reported
@@ -111,7 +112,16 @@ def attempt(
                 judged = target.splits(splits)
                 test = judged.test
                 with directory.verb("evaluate", within="run"):
-                    evaluation = evaluate_part(target, test, "test", None, record=True, pictures=pictures)
+                    evaluation = evaluate_part(
+                        target,
+                        test,
+                        "test",
+                        None,
+                        record=True,
+                        pictures=pictures,
+                        validation=judged.validation,
+                        robustness=thorough,
+                    )
                 formats = reachable(ancestor.manifest.format)
                 wanted = formats if thorough else winners(formats)
                 left_out = [name for name in formats if name not in wanted]

@@ -16,6 +16,7 @@ from peregrine.preprocess import SUFFIXES, BadImage, Preprocess
 from peregrine.runtimes.base import BATCH, Runtime
 from peregrine.stages import plots
 from peregrine.stages.opening import preferred
+from peregrine.stages.rejecting import threshold_of
 from peregrine.stages.target import Target
 
 
@@ -34,8 +35,9 @@ def predict(
         top: how many classes to tell per image.
 
     Returns:
-        One row per file, in order: `file`, `class`, `probability`, `top` (pairs of class and probability); or `file`
-        and `error` for a file that is no usable image.
+        One row per file, in order: `file`, `class`, `probability`, `uncertain` (whether the probability is below the
+        run's reject threshold; None where there is none), `top` (pairs of class and probability); or `file` and
+        `error` for a file that is no usable image.
 
     Raises:
         DataError: a path does not exist, or there is no image at all.
@@ -45,7 +47,7 @@ def predict(
     files = list(_find_images([Path(image) for image in images]))
     if not files:
         raise DataError(f"found no image ({', '.join(SUFFIXES)}) in {', '.join(str(image) for image in images)}")
-    artifact = preferred(target)
+    artifact, threshold = preferred(target), threshold_of(Target.find(target))
     rows: list[dict[str, Any]] = []
     with (
         default_candidate(artifact, runtime).open() as opened,
@@ -53,7 +55,7 @@ def predict(
     ):
         for start in range(0, len(files), BATCH):
             part = files[start : start + BATCH]
-            rows += _predict_files(opened, artifact.manifest.preprocess, part, top)
+            rows += _predict_files(opened, artifact.manifest.preprocess, part, top, threshold)
             advance(len(part))
     return rows
 
@@ -87,8 +89,9 @@ def sample(
     if picture is None:
         picture = found.run.results / "prediction_sample.png" if found.run else Path("prediction_sample.png")
     plots.prediction_sample(part, probabilities, picture)
+    threshold = threshold_of(found)
     rows = [
-        {**_row(str(name), part.class_names, answer, 3), "true": part.class_names[label]}
+        {**_row(str(name), part.class_names, answer, 3, threshold), "true": part.class_names[label]}
         for name, answer, label in zip(part.ids, probabilities, part.labels, strict=True)
     ]
     return rows, picture
@@ -104,7 +107,9 @@ def _find_images(paths: Sequence[Path]) -> Iterator[Path]:
             raise DataError(f"expected an image or a folder of images at {path}; nothing is there")
 
 
-def _predict_files(runtime: Runtime, preprocess: Preprocess, files: list[Path], top: int) -> list[dict[str, Any]]:
+def _predict_files(
+    runtime: Runtime, preprocess: Preprocess, files: list[Path], top: int, threshold: float | None
+) -> list[dict[str, Any]]:
     """Decode on all cores; a bad file gets a row that says why, and costs no other file anything."""
 
     def read(file: Path) -> Images | str:
@@ -119,16 +124,19 @@ def _predict_files(runtime: Runtime, preprocess: Preprocess, files: list[Path], 
     answers = iter(runtime.predict(np.stack(good)) if good else ())
     return [
         {"file": str(file), "error": image} if isinstance(image, str) else
-        _row(str(file), runtime.class_names, next(answers), top)
+        _row(str(file), runtime.class_names, next(answers), top, threshold)
         for file, image in zip(files, decoded, strict=True)
     ]  # fmt: skip
 
 
-def _row(name: str, class_names: tuple[str, ...], answer: Probabilities, top: int) -> dict[str, Any]:
+def _row(
+    name: str, class_names: tuple[str, ...], answer: Probabilities, top: int, threshold: float | None
+) -> dict[str, Any]:
     order = np.argsort(-answer, kind="stable")[:top]
     return {
         "file": name,
         "class": class_names[order[0]],
         "probability": float(answer[order[0]]),
+        "uncertain": None if threshold is None else bool(answer[order[0]] < threshold),
         "top": [[class_names[index], float(answer[index])] for index in order],
     }

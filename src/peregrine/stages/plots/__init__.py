@@ -5,9 +5,11 @@ file's metadata, `Title` and `Description`, so that the report can tell in words
 """
 
 from peregrine.stages.plots.benchmark import benchmark
+from peregrine.stages.plots.coverage import coverage
 from peregrine.stages.plots.evaluation import class_accuracy, confidence_distribution, confusion_matrix, reliability
 from peregrine.stages.plots.pareto import pareto
-from peregrine.stages.plots.samples import prediction_sample, prediction_samples
+from peregrine.stages.plots.robustness import robustness
+from peregrine.stages.plots.samples import mistakes, prediction_sample, prediction_samples
 from peregrine.stages.plots.training import training_history
 
 __all__ = [
@@ -15,9 +17,12 @@ __all__ = [
     "class_accuracy",
     "confidence_distribution",
     "confusion_matrix",
+    "coverage",
+    "mistakes",
     "pareto",
     "prediction_sample",
     "prediction_samples",
     "reliability",
+    "robustness",
     "training_history",
 ]

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from peregrine.dataset import Dataset, Images
@@ -23,45 +24,47 @@ from peregrine.stages.plots.frame import (
 )
 from peregrine.stages.wording import are, count, short, sure
 
+COLUMNS, PITCH, SIDE, CAPTION = 5, 1.73, 1.58, 0.48  # of a grid of images, in inches
+
 
 def prediction_samples(part: Dataset, probabilities: Floats, path: Path) -> None:
-    """Draw 15 images taken at random, and below them the 10 mistakes that were made with the most confidence.
+    """Draw 20 images taken at random with their answers.
 
     Args:
         part: at least one image; only those drawn are read.
         probabilities: `(N, C)`.
     """
-    labels, predicted, confidence = part.labels, probabilities.argmax(1), probabilities.max(1)
-    wrong = np.flatnonzero(predicted != labels)
-    sample = np.sort(np.random.default_rng(0).permutation(len(labels))[:15])
-    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:10]
-    good = len(sample) - int(np.isin(sample, wrong).sum())
-    groups = [(f"{count(len(sample), 'image')} taken at random, {good:,} right", sample)]
-    if len(worst):
-        kind = "The only mistake" if len(wrong) == 1 else f"The {len(worst)} mistakes made with the most confidence"
-        groups.append((kind, worst))
-    right_answers = len(labels) - len(wrong)
-    title = f"{right_answers:,} of {count(len(labels), 'image')} {are(right_answers)} right"
-    reading = "✓ right, with its probability. ✗ wrong, in a dashed frame: what was predicted, and what is true."
-    columns, pitch, side, caption, heading = 5, 1.73, 1.58, 0.48, 0.36
-    rows = [-(-len(chosen) // columns) for _, chosen in groups]
-    height = sum(heading + number * (side + caption) for number in rows)
-    with picture(path, title, reading, height=height) as figure:
-        top = height
-        for (text, chosen), number in zip(groups, rows, strict=True):
-            write(figure, MARGIN, top - 0.2, text, fontsize=10.5, fontweight="bold")
-            top -= heading
-            for place, index in enumerate(chosen):
-                row, column = divmod(place, columns)
-                left, bottom = MARGIN + column * pitch, top - row * (side + caption) - side
-                right = bool(predicted[index] == labels[index])
-                _thumbnail(figure, part.images[index], left, bottom, side, right)
-                said = f"{_mark(right)} {short(part.class_names[predicted[index]], 14)}, {sure(confidence[index])}"
-                write(figure, left, bottom - 0.14, said, fontsize=8.5, fontweight="bold", color=_colour(right))
-                if not right:
-                    true = f"true: {short(part.class_names[labels[index]], 20)}"
-                    write(figure, left, bottom - 0.29, true, fontsize=8.5)
-            top -= number * (side + caption)
+    right = probabilities.argmax(1) == part.labels
+    sample = np.sort(np.random.default_rng(0).permutation(len(part))[:20])
+    good, all_good = int(right[sample].sum()), int(right.sum())
+    title = f"{all_good:,} of {count(len(part), 'image')} {are(all_good)} right"
+    reading = f"{count(len(sample), 'image')} taken at random, {good:,} right. ✓ right, with its probability. "
+    reading += "✗ wrong, in a dashed frame: what was predicted, and what is true."
+    _grid(part, probabilities, sample, path, title, reading)
+
+
+def mistakes(part: Dataset, probabilities: Floats, path: Path) -> None:
+    """Draw the 25 mistakes that were made with the most confidence; of a model without any, what it was least sure of.
+
+    Args:
+        part: at least one image; only those drawn are read.
+        probabilities: `(N, C)`.
+    """
+    predicted, confidence = probabilities.argmax(1), probabilities.max(1)
+    wrong, of = np.flatnonzero(predicted != part.labels), count(len(part), "image")
+    if len(wrong):
+        chosen = wrong[np.argsort(-confidence[wrong], kind="stable")][:25]
+        first = chosen[0]
+        true, said = (short(part.class_names[kind[first]], 24) for kind in (part.labels, predicted))
+        which = "The only mistake" if len(wrong) == 1 else f"The surest of {count(len(wrong), 'mistake')}"
+        title = f"{which}: “{true}” taken for “{said}”, {sure(confidence[first])}"
+        reading = f"The {count(len(chosen), 'mistake')} made with the most confidence, of {len(wrong):,} on {of}. "
+        reading += "Below each: what was predicted, with its probability, and what is true."
+    else:
+        chosen = np.argsort(confidence, kind="stable")[:15]
+        title = f"No mistake on {of}; the least certain answer has {sure(confidence[chosen[0]])}"
+        reading = "The answers given with the least confidence, from the least on, each with its probability."
+    _grid(part, probabilities, chosen, path, title, reading)
 
 
 def prediction_sample(part: Dataset, probabilities: Floats, path: Path, top: int = 5) -> None:
@@ -106,6 +109,25 @@ def prediction_sample(part: Dataset, probabilities: Floats, path: Path, top: int
                 name = short(part.class_names[label], 13)
                 bars.text(0.03, place, name, va="center_baseline", fontsize=7.5, fontweight=weight)
                 bars.text(0.97, place, sure(share), va="center_baseline", ha="right", fontsize=7.5, fontweight=weight)
+
+
+def _grid(
+    part: Dataset, probabilities: Floats, chosen: npt.NDArray[np.intp], path: Path, title: str, reading: str
+) -> None:
+    """Images in rows, each with what was predicted, and with what is true where that differs."""
+    labels, predicted, confidence = part.labels, probabilities.argmax(1), probabilities.max(1)
+    height = -(-len(chosen) // COLUMNS) * (SIDE + CAPTION)
+    with picture(path, title, reading, height=height) as figure:
+        for place, index in enumerate(chosen):
+            row, column = divmod(place, COLUMNS)
+            left, bottom = MARGIN + column * PITCH, height - row * (SIDE + CAPTION) - SIDE
+            right = bool(predicted[index] == labels[index])
+            _thumbnail(figure, part.images[index], left, bottom, SIDE, right)
+            said = f"{_mark(right)} {short(part.class_names[predicted[index]], 14)}, {sure(confidence[index])}"
+            write(figure, left, bottom - 0.14, said, fontsize=8.5, fontweight="bold", color=_colour(right))
+            if not right:
+                true = f"true: {short(part.class_names[labels[index]], 20)}"
+                write(figure, left, bottom - 0.29, true, fontsize=8.5)
 
 
 def _mark(right: bool) -> str:
