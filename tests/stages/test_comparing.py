@@ -148,7 +148,7 @@ def test_other_validation_images_are_refused(tmp_path: Path, photos: Path) -> No
 def test_a_class_that_a_model_does_not_know(tmp_path: Path, photos: Path) -> None:
     more = pictures(tmp_path / "more", seed=0, classes=(*CLASSES, "yak"))
     made = run(tmp_path / "a", photos)
-    with pytest.raises(DataError, match=r"a: the model knows the classes ant, bee, cow; the data has others: yak"):
+    with pytest.raises(DataError, match=r"a cannot be judged on the images of .*more: the model knows .*others: yak"):
         peregrine.compare([made.path, made.path], data=more)
 
 

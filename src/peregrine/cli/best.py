@@ -22,7 +22,7 @@ EXAMPLES = (
 def command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run that was exported and benchmarked.")],
     objective: Annotated[
-        str, typer.Option(metavar="throughput|latency|size", help="What to make as good as possible.")
+        str, typer.Option(metavar="NAME", help="throughput (highest), latency (lowest) or size (smallest).")
     ] = "throughput",
     max_latency_ms: Annotated[
         float | None, typer.Option(metavar="X", help="Median latency of one image, in milliseconds, at most.")
@@ -102,5 +102,7 @@ def print_best(result: dict[str, Any]) -> None:
                 f"{before} accuracy {output.percent(result['test_accuracy'])} "
                 f"(95% interval {output.percent(low)} to {output.percent(high)})."
             )
+    else:
+        output.line(f"Best: none; {result['why']}.")
     for warning in result["warnings"]:
         output.line(f"Note: {warning}.")

@@ -22,7 +22,7 @@ SHOWN_CLASSES = 12  # of more, those that change most
 
 def command(
     targets: Annotated[
-        list[str], typer.Argument(metavar="RUN|ARTIFACT…", help="Two or more; the others are compared with the first.")
+        list[str], typer.Argument(metavar="RUN|ARTIFACT", help="Two or more; the others are compared with the first.")
     ],
     data: Annotated[
         str | None, typer.Option("--data", metavar="SRC", help="Compare on this data instead of the runs' own.")

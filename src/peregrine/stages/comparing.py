@@ -53,23 +53,23 @@ def compare(
         raise UsageError(f"--picture shows what changes between two models; got {len(targets)}; leave it out")
     found = [Target.find(target) for target in targets]
     source = data if data is not None else _own_source(found)
-    first: Dataset | None = None
+    parts = [_part(target, source, split, given=data is not None) for target in found]
+    first = parts[0]
+    places = [  # checks all of them before any has to answer
+        _places(first, part, _name(found[0]), _name(target), split) for target, part in zip(found, parts, strict=True)
+    ]
     models: list[dict[str, Any]] = []
     answers: list[Answers] = []
-    for target in found:
-        part = _part(target, source, split, given=data is not None)
-        first = part if first is None else first
-        places = _places(first, part, _name(found[0]), _name(target), split)
+    for target, part, order in zip(found, parts, places, strict=True):
         candidate, probabilities = _ask(target, part)
-        said = Answers.of(_name(target), part, probabilities).at(places)
+        said = Answers.of(_name(target), part, probabilities).at(order)
         models.append(_model(target, candidate, said))
         answers.append(said)
-    assert first is not None
     result: dict[str, Any] = {
         "schema": 1,
         "split": split,
         "images": len(first),
-        "data": source.source if isinstance(source, Splits) else str(source),
+        "data": _told(source),
         "fingerprint": first.fingerprint,
         "models": models,
         "comparisons": [pairing.compare(answers[0], other) for other in answers[1:]],
@@ -93,6 +93,10 @@ def _own_source(found: Sequence[Target]) -> str:
     raise UsageError(f"none of {', '.join(map(_name, found))} tells where its data is; give it with --data")
 
 
+def _told(source: Source) -> str:
+    return source.source if isinstance(source, Splits) else str(source)
+
+
 def _part(target: Target, source: Source, split: str, given: bool) -> Dataset:
     """The images, as this model takes them.
 
@@ -103,7 +107,7 @@ def _part(target: Target, source: Source, split: str, given: bool) -> Dataset:
     try:
         part = target.splits(None if record["source"] == source else source).part(split)
     except DataError as error:
-        raise DataError(f"{_name(target)}: {error}") from None
+        raise DataError(f"{_name(target)} cannot be judged on the images of {_told(source)}: {error}") from None
     recorded = record.get("fingerprints", {}).get(split)
     if recorded not in (None, part.fingerprint):
         raise DataError(
