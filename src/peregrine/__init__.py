@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from peregrine.rundir import RunDirectory as RunDirectory
     from peregrine.runtimes.base import Runtime as Runtime
     from peregrine.stages.benchmarking import benchmark as benchmark
+    from peregrine.stages.choosing import best as best
+    from peregrine.stages.comparing import compare as compare
     from peregrine.stages.evaluating import evaluate as evaluate
     from peregrine.stages.exporting import export as export
     from peregrine.stages.importing import import_model as import_model
@@ -47,6 +49,8 @@ _HOMES = {
     "Runtime": "runtimes.base",
     "Splits": "dataset",
     "benchmark": "stages.benchmarking",
+    "best": "stages.choosing",
+    "compare": "stages.comparing",
     "evaluate": "stages.evaluating",
     "export": "stages.exporting",
     "import_model": "stages.importing",

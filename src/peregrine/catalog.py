@@ -127,6 +127,7 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "import-model": Entry("peregrine.foreign.base:import_task"),
         "explain": Entry("peregrine.divergence:explain_task"),
         "measure": Entry("peregrine.stages.measuring:measure_task"),
+        "answer": Entry("peregrine.stages.answers:answer_task"),
     },
     # what the verbs of the command line call
     "stage": {
@@ -134,6 +135,8 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "evaluate": Entry("peregrine.stages.evaluating:evaluate"),
         "export": Entry("peregrine.stages.exporting:attempt"),
         "benchmark": Entry("peregrine.stages.benchmarking:attempt"),
+        "best": Entry("peregrine.stages.choosing:attempt"),
+        "compare": Entry("peregrine.stages.comparing:compare"),
         "predict": Entry("peregrine.stages.predicting:predict"),
         "import": Entry("peregrine.stages.importing:import_model"),
         "sample": Entry("peregrine.stages.predicting:sample"),

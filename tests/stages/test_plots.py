@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 from peregrine import metrics, rejection
 from peregrine.corruptions import CORRUPTIONS
 from peregrine.dataset import Dataset
-from peregrine.stages import plots
+from peregrine.stages import pairing, plots, wording
 
 NARROW, WIDE = 1350, 1950  # pixels: 9 and 13 inches at 150 dpi
 HOSTILE = ("<script>alert(1)</script>", "$\\frac{1}{0$", "熊猫宝宝", "🦊", "dog\u202egod\n", "%s{0}\\", "n" * 300, " ")
@@ -384,3 +384,40 @@ def test_no_name_is_too_strange(tmp_path: Path, draw: Callable[[Dataset, metrics
 def test_pictures_need_no_window_system_and_no_pyplot() -> None:
     code = "import sys; from peregrine.stages import plots; assert 'matplotlib.pyplot' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# ---- comparison ----------------------------------------------------------------------------------------------------
+
+
+def compared(classes: int, images: int, names: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Two made-up models on the same images."""
+    labels = np.random.default_rng(1).integers(0, classes, images)
+    names = names or tuple(f"class {number}" for number in range(classes))
+    ids = np.array([str(number) for number in range(images)])
+    part = Dataset(np.zeros((images, 1, 1, 3), np.uint8), labels, ids, names)
+    said = [
+        pairing.Answers.of(name, part, answers(labels, classes, accuracy, seed).astype(np.float32))
+        for seed, (name, accuracy) in enumerate((("runs/before", 0.6), ("runs/after", 0.8)))
+    ]
+    return pairing.compare(*said)
+
+
+def test_changes_per_class(tmp_path: Path) -> None:
+    comparison = compared(10, 4_000)
+    plots.class_changes(comparison, tmp_path / "a.png")
+    change = wording.points(comparison["difference_points"])
+    low, high = map(wording.points, comparison["difference_interval"])
+    assert title(tmp_path / "a.png") == (
+        f"runs/after: {change} points of accuracy against runs/before (95% interval {low} to {high})"
+    )
+
+
+@pytest.mark.parametrize(("classes", "images", "width"), [(2, 2, NARROW), (100, 3_000, WIDE)])
+def test_changes_of_few_and_many_classes(tmp_path: Path, classes: int, images: int, width: int) -> None:
+    plots.class_changes(compared(classes, images), tmp_path / "a.png")
+    assert " points of accuracy against runs/before" in title(tmp_path / "a.png", width)
+
+
+def test_changes_of_hostile_classes(tmp_path: Path) -> None:
+    plots.class_changes(compared(len(HOSTILE), 200, HOSTILE), tmp_path / "a.png")
+    assert title(tmp_path / "a.png")

@@ -7,6 +7,8 @@ import typer
 
 from peregrine.cli import (
     benchmark,
+    best,
+    compare,
     data,
     doctor,
     evaluate,
@@ -53,6 +55,8 @@ app.command("evaluate", epilog=evaluate.EXAMPLES)(evaluate.command)
 app.command("export", epilog=export.EXAMPLES)(export.command)
 app.command("import", epilog=importing.EXAMPLES)(importing.command)
 app.command("benchmark", epilog=benchmark.EXAMPLES)(benchmark.command)
+app.command("best", epilog=best.EXAMPLES)(best.command)
+app.command("compare", epilog=compare.EXAMPLES)(compare.command)
 app.command("predict", epilog=predict.EXAMPLES)(predict.command)
 app.command("report", epilog=report.EXAMPLES)(report.command)
 app.command("runs")(lists.runs)

@@ -12,7 +12,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = ""
 
     grid = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, title_style="bold")
     for index, column in enumerate(columns):
-        numeric = bool(rows) and all(row[index][:1].isdigit() or row[index] in ("", "–") for row in rows)
+        numeric = bool(rows) and all(row[index].lstrip("+−< ")[:1].isdigit() or row[index] in ("", "–") for row in rows)
         grid.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         grid.add_row(*[_plain(cell) for cell in row])

@@ -8,6 +8,7 @@ import typer
 from peregrine import catalog, host
 from peregrine.cli import options, output
 from peregrine.cli.benchmark import print_benchmark
+from peregrine.cli.best import print_best
 from peregrine.cli.classic import classic_recipe, strategy_changes
 from peregrine.cli.display import showing
 from peregrine.cli.evaluate import print_evaluation
@@ -96,7 +97,7 @@ def command(
     ] = False,
     json: options.Json = False,
 ) -> None:
-    """Train, evaluate, export, prove, benchmark and report: one command from labelled images to a classifier."""
+    """Train, evaluate, export, prove, benchmark, choose, report: one command from labelled images to a classifier."""
     flags = {"epochs": epochs, "batch_size": batch_size, "optimizer.learning_rate": learning_rate}
     flags = {key: value for key, value in flags.items() if value is not None}
     if skip_training and flags:
@@ -128,6 +129,7 @@ def command(
             "exports": [to_dict(outcome) for outcome in summary.exports],
             "left_out": summary.left_out,
             "benchmark": summary.benchmark,
+            "best": summary.best,
         })  # fmt: skip
     refuse(summary.exports, everything=True)  # after everything else
 
@@ -150,4 +152,6 @@ def _print(summary: Any) -> None:
         output.line(f"Not exported, as they cannot be the fastest here: {', '.join(summary.left_out)}; see --thorough")
     if summary.benchmark:
         print_benchmark(summary.benchmark)
+    if summary.best:
+        print_best(summary.best)
     output.line(f"Report: {summary.report}" if summary.report else f"Run: {summary.run}")

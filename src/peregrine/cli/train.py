@@ -110,7 +110,7 @@ def parse_settings(settings: list[str] | None) -> dict[str, Any]:
     return dict(parse_setting(setting) for setting in settings or [])
 
 
-def parse_share(text: str) -> float:
+def parse_share(text: str, flag: str = "--max-bad", such_as: str = "1% or 0.01") -> float:
     """`1%` or `0.01` as 0.01.
 
     Raises:
@@ -121,7 +121,7 @@ def parse_share(text: str) -> float:
     except ValueError:
         share = -1.0
     if not 0 <= share <= 1:
-        raise UsageError(f"--max-bad is a share such as 1% or 0.01; got {text!r}")
+        raise UsageError(f"{flag} is a share such as {such_as}; got {text!r}")
     return share
 
 

@@ -1,4 +1,4 @@
-"""The whole way: train, evaluate, export, prove, benchmark, report."""
+"""The whole way: train, evaluate, export, prove, benchmark, choose, report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from peregrine.export.routes import reachable
 from peregrine.recipe import Recipe
 from peregrine.rundir import RunDirectory
 from peregrine.stages.benchmarking import benchmark_run
+from peregrine.stages.choosing import choose_best
 from peregrine.stages.evaluating import evaluate_part
 from peregrine.stages.exporting import export_and_prove
 from peregrine.stages.outcomes import Export, refuse
@@ -37,6 +38,7 @@ class RunSummary:
     exports: list[Export]
     left_out: list[str]
     benchmark: dict[str, Any] | None
+    best: dict[str, Any] | None
     report: Path | None
 
 
@@ -59,7 +61,7 @@ def run(
 
     Args:
         skip_training: take the model that the recipe's `load_model` names, as it is.
-        skip_inference: train only: no evaluation on test, no exports, no benchmark.
+        skip_inference: train only: no evaluation on test, no exports, no benchmark, no choice of the best.
         skip_visualization: neither pictures nor the report's page.
         thorough: export every format that can be made, not only those that can win on this machine, measure longer, and
             measure the robustness under corruptions.
@@ -99,7 +101,7 @@ def attempt(
     pictures = not skip_visualization
     ancestor = ancestor_of_run(splits, recipe, pictures=pictures, **request)
     directory = RunDirectory.open(ancestor.path.parent.parent)
-    evaluation = benchmark = page = None
+    evaluation = benchmark = best = page = None
     exports: list[Export] = []
     left_out: list[str] = []
     with directory.lock():
@@ -129,10 +131,12 @@ def attempt(
                     exports = export_and_prove(target, judged, wanted)
                 with directory.verb("benchmark", within="run"):
                     benchmark = benchmark_run(target, test, judged.source, quick=not thorough, pictures=pictures)
+                with directory.verb("best", within="run"):
+                    best = choose_best(target, judged)
         if not skip_visualization:
             page = report(directory)  # now that the record tells that the run is done
     training = files.read_json(directory.results / "training_summary.json")
-    return RunSummary(directory.path, training, evaluation, exports, left_out, benchmark, page)
+    return RunSummary(directory.path, training, evaluation, exports, left_out, benchmark, best, page)
 
 
 def winners(formats: Sequence[str]) -> list[str]:

@@ -9,13 +9,12 @@ import numpy as np
 
 from peregrine import host, progress
 from peregrine.artifact import Artifact, Probabilities
-from peregrine.candidate import default_candidate
 from peregrine.dataset import Images, Splits
 from peregrine.errors import DataError, UsageError
-from peregrine.preprocess import SUFFIXES, BadImage, Preprocess
+from peregrine.preprocess import SUFFIXES, BadImage
 from peregrine.runtimes.base import BATCH, Runtime
 from peregrine.stages import plots
-from peregrine.stages.opening import preferred
+from peregrine.stages.opening import answering
 from peregrine.stages.rejecting import threshold_of
 from peregrine.stages.target import Target
 
@@ -30,7 +29,8 @@ def predict(
     """Class and probability of image files, and of all images in folders.
 
     Args:
-        target: an Artifact, or a run (its fastest kind of proved fp32 model is used).
+        target: an Artifact, or a run: the Candidate that `best` chose answers, or what says the same as the trained
+            model where there is none (see `opening.answering`).
         images: JPEG, PNG, WEBP or BMP files, or folders of them.
         top: how many classes to tell per image.
 
@@ -47,15 +47,15 @@ def predict(
     files = list(_find_images([Path(image) for image in images]))
     if not files:
         raise DataError(f"found no image ({', '.join(SUFFIXES)}) in {', '.join(str(image) for image in images)}")
-    artifact, threshold = preferred(target), threshold_of(Target.find(target))
+    threshold = threshold_of(Target.find(target))
     rows: list[dict[str, Any]] = []
     with (
-        default_candidate(artifact, runtime).open() as opened,
+        answering(target, runtime).open() as opened,
         progress.bar("predict", total=len(files), unit="image") as advance,
     ):
         for start in range(0, len(files), BATCH):
             part = files[start : start + BATCH]
-            rows += _predict_files(opened, artifact.manifest.preprocess, part, top, threshold)
+            rows += _predict_files(opened, part, top, threshold)
             advance(len(part))
     return rows
 
@@ -80,11 +80,10 @@ def sample(
     if count < 1:
         raise UsageError(f"--sample takes 1 or more; got {count}")
     found = Target.find(target)
-    artifact = preferred(target)
     test = found.splits(data).test
     chosen = np.random.default_rng(seed).choice(len(test), min(count, len(test)), replace=False)
     part = test.subset(chosen)
-    with default_candidate(artifact, runtime).open() as opened:
+    with answering(target, runtime).open() as opened:
         probabilities = opened.predict(part.images)
     if picture is None:
         picture = found.run.results / "prediction_sample.png" if found.run else Path("prediction_sample.png")
@@ -107,14 +106,12 @@ def _find_images(paths: Sequence[Path]) -> Iterator[Path]:
             raise DataError(f"expected an image or a folder of images at {path}; nothing is there")
 
 
-def _predict_files(
-    runtime: Runtime, preprocess: Preprocess, files: list[Path], top: int, threshold: float | None
-) -> list[dict[str, Any]]:
+def _predict_files(runtime: Runtime, files: list[Path], top: int, threshold: float | None) -> list[dict[str, Any]]:
     """Decode on all cores; a bad file gets a row that says why, and costs no other file anything."""
 
     def read(file: Path) -> Images | str:
         try:
-            return preprocess(file)
+            return runtime.preprocess(file)
         except (BadImage, OSError) as error:
             return str(error)
 

@@ -30,6 +30,11 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 99.95 else f"{value:#.3g}"
 
 
+def points(value: float) -> str:
+    """A change in percentage points with its sign: `+0.07`, `−0.12`, `0.00`."""
+    return "0.00" if abs(value) < 0.005 else f"{value:+.2f}".replace("-", "−")
+
+
 def duration(seconds: float) -> str:
     """`0.84 s`, `47.3 s`, `3 min 12 s`, `2 h 05 min`."""
     if seconds < 59.95:

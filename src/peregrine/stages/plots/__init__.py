@@ -5,6 +5,7 @@ file's metadata, `Title` and `Description`, so that the report can tell in words
 """
 
 from peregrine.stages.plots.benchmark import benchmark
+from peregrine.stages.plots.comparison import class_changes
 from peregrine.stages.plots.coverage import coverage
 from peregrine.stages.plots.evaluation import class_accuracy, confidence_distribution, confusion_matrix, reliability
 from peregrine.stages.plots.pareto import pareto
@@ -15,6 +16,7 @@ from peregrine.stages.plots.training import training_history
 __all__ = [
     "benchmark",
     "class_accuracy",
+    "class_changes",
     "confidence_distribution",
     "confusion_matrix",
     "coverage",
