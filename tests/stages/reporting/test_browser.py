@@ -168,7 +168,7 @@ def test_charts_answer_the_pointer(tab: Tab) -> None:
     )
     tab.pointer(x, y)
     tip = "[...document.querySelectorAll('#curve-accuracy .tip:not(.gone) div')].map((one) => one.textContent)"
-    assert tab.run(tip) == ["epoch 3, training: 80.0%", "epoch 3, validation: 76.7%"]
+    assert tab.run(tip) == ["Epoch 3, training: 80.0%", "Epoch 3, validation: 76.7%"]
     tab.pointer(2, 2)
     assert tab.run(tip) == []
 

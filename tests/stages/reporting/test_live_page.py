@@ -21,10 +21,12 @@ def test_a_training_that_goes_on_is_shown_as_it_is(tmp_path: Path) -> None:
     run = new_run(tmp_path / "run")
     files.write_json(run.results / "live.json", live())
     with run.lock(), run.verb("train"):
-        training = page_of(run).section("training")
+        page = page_of(run)
+    assert "This run is being trained: it is in epoch 3 of 8, with about 9 min 42 s left." in page.section("summary")
+    training = page.section("training")
     assert "Epoch 3 of 8, step 20 of 450. About 9 min 42 s left." in training
     assert "Done 25.6% Training loss 1.234 Training accuracy 61.0% Validation accuracy 65.0%" in training
-    assert "epoch 2, kept" in training
+    assert "epoch 2, best so far" in training
     assert "Go on with" not in training
 
 

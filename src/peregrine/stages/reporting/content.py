@@ -104,7 +104,7 @@ def _curves(run: RunDirectory, training: Row | None, live: Row | None) -> list[C
     validation = told.get("validation")
     judged = rows[-1].get("val_accuracy") is not None
     judged_on = ("test" if validation == "test" else "validation") if judged else ""
-    return curves.training(rows, told.get("best_epoch"), judged_on)
+    return curves.training(rows, told.get("best_epoch"), judged_on, goes_on=live is not None)
 
 
 # ---- evaluation ----------------------------------------------------------------------------------------------------

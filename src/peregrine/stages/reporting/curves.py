@@ -1,6 +1,7 @@
 """The charts of training and evaluation, made from the result files' numbers."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from peregrine.metrics import CALIBRATION_BINS
@@ -12,89 +13,100 @@ MOST_POINTS = 300  # of a curve; more cannot be told apart
 RARE = 0.01  # share of the images in a bin whose accuracy tells little
 
 
-def training(rows: Sequence[Row], best_epoch: int | None, judged_on: str) -> list[Chart]:
+def training(rows: Sequence[Row], best_epoch: int | None, judged_on: str, goes_on: bool = False) -> list[Chart]:
     """Accuracy, loss, learning rate and speed over the epochs.
 
     Args:
         rows: `EpochRow`s as plain values; the validation columns may be None.
         best_epoch: the epoch that was, or would be, kept.
-        judged_on: the split behind the validation columns.
+        judged_on: the split behind the validation columns; "" for none.
+        goes_on: a later epoch may still be better.
     """
     if not rows:
         return []
+    best = (best_epoch, "best so far" if goes_on else "kept") if best_epoch and judged_on else None
+    judged = {"training": "", judged_on: "val_"} if judged_on else {"": ""}
+    alone = {"": ""}
     return [
-        _epochs("accuracy", "Accuracy", "share of right answers", rows, best_epoch, judged_on, wording.percent),
-        _epochs("loss", "Loss", "cross-entropy in nats", rows, best_epoch, judged_on, wording.number),
-        _epochs("learning_rate", "Learning rate", "at the epoch's last step", rows, None, "", _compact),
-        _epochs("images_per_s", "Speed", "training images per second", rows, None, "", wording.number),
+        _epochs(Quantity("accuracy", "Accuracy", "share of right answers", wording.percent), rows, judged, best),
+        _epochs(Quantity("loss", "Loss", "cross-entropy in nats", wording.number), rows, judged, best),
+        _epochs(Quantity("learning_rate", "Learning rate", "at the epoch's last step", _compact), rows, alone, None),
+        _epochs(Quantity("images_per_s", "Speed", "training images per second", wording.number), rows, alone, None),
     ]
 
 
-def _epochs(
-    column: str,
-    title: str,
-    unit: str,
-    rows: Sequence[Row],
-    best_epoch: int | None,
-    judged_on: str,
-    text: Callable[[float], str],
-) -> Chart:
-    columns = {"training": column} | ({judged_on: f"val_{column}"} if judged_on else {})
-    shown = _thinned(rows, best_epoch)
-    values = [row[key] for row in shown for key in columns.values() if row.get(key) is not None]
-    low, high = padded(values) if judged_on else (0.0, 1.1 * max(values) or 1.0)
-    if column == "accuracy":
-        low, high = max(low, 0.0), min(high, 1.0)
-    low, high = (low, high) if high > low else padded(values, least=0.01)
-    first, last = rows[0]["epoch"], rows[-1]["epoch"]
-    across = Axis("Epoch", first - (first == last), last + (first == last), _whole, whole=True)
-    up = Axis(title, max(low, 0.0), high, _short_percent if column == "accuracy" else _plain)
+@dataclass(frozen=True)
+class Quantity:
+    """A column of the history, how it is called, what it is, and how a value of it is written."""
+
+    column: str
+    title: str
+    meaning: str
+    text: Callable[[float], str]
+
+
+def _epochs(quantity: Quantity, rows: Sequence[Row], curves: Mapping[str, str], best: tuple[int, str] | None) -> Chart:
+    """A quantity over the epochs.
+
+    Args:
+        curves: the name of each curve, and what stands before the quantity in the name of its column.
+        best: the epoch that was, or would be, kept, and which of the two.
+    """
+    kept, why = best or (None, "")
+    shown = _thinned(rows, kept)
+    columns = {name: before + quantity.column for name, before in curves.items()}
+    across, up = _axes(quantity, rows, [row[column] for row in shown for column in columns.values()])
     series = []
-    for name, key in columns.items():
+    for name, column in columns.items():
         points = tuple(
             Point(
-                *place(across, up, row["epoch"], row[key]),
-                f"epoch {row['epoch']}, {name}: {text(row[key])}" if judged_on
-                else f"epoch {row['epoch']}: {text(row[key])}",
-                kinds=("kept",) if row["epoch"] == best_epoch and name == judged_on else (),
+                *place(across, up, row["epoch"], row[column]),
+                f"Epoch {row['epoch']}{f', {name}' if name else ''}: {quantity.text(row[column])}",
+                kinds=("kept",) if row["epoch"] == kept and column.startswith("val_") else (),
             )
             for row in shown
-            if row.get(key) is not None
-        )  # fmt: skip
-        if points:
-            kind = "plain" if name == "training" and judged_on else "main"
-            series.append(Series(name if judged_on else "", kind, points, line_through(points)))
-    judged = len(series) == 2
+        )
+        kind = "plain" if name == "training" else "main"
+        series.append(Series(name, kind, points, line_through(points)))
     rules: tuple[Rule, ...] = ()
-    if judged and best_epoch:
-        x, _ = place(across, up, best_epoch, up.low)
-        rules = (Rule(x, 0, x, 100, "kept", f"epoch {best_epoch}, kept"),)
-    table = tuple(
-        (str(row["epoch"]), *(text(row[key]) for key in columns.values() if row.get(key) is not None)) for row in shown
-    )
+    if kept:
+        x, _ = place(across, up, kept, up.low)
+        rules = (Rule(x, 0, x, 100, "kept", f"epoch {kept}, {why}"),)
     return Chart(
-        f"curve-{column}",
-        title,
-        _summary(column, rows, judged_on if judged else "", best_epoch, unit, text),
+        f"curve-{quantity.column}",
+        quantity.title,
+        _in_words(quantity, rows, kept, [name for name in curves if name not in ("", "training")]),
         across,
         up,
         tuple(series),
         rules=rules,
-        columns=("Epoch", *(one.name.capitalize() or title for one in series)),
-        rows=table,
+        columns=("Epoch", *(name.capitalize() or quantity.title for name in columns)),
+        rows=tuple((str(row["epoch"]), *(quantity.text(row[column]) for column in columns.values())) for row in shown),
     )
 
 
-def _summary(
-    column: str, rows: Sequence[Row], judged_on: str, best_epoch: int | None, unit: str, text: Callable[[float], str]
-) -> str:
-    """The chart in words: where the curve begins and ends."""
+def _axes(quantity: Quantity, rows: Sequence[Row], values: Sequence[float]) -> tuple[Axis, Axis]:
+    """Accuracy and loss use the height for their range, the others begin at zero."""
+    share = quantity.column == "accuracy"
+    low, high = padded(values, least=0.01) if share or quantity.column == "loss" else (0.0, 1.1 * max(values))
+    low, high = max(low, 0.0), min(high, 1.0) if share else high or 1.0
+    first, last = rows[0]["epoch"], rows[-1]["epoch"]
+    alone = first == last
+    return (
+        Axis("Epoch", first - alone, last + alone, _whole, whole=True),
+        Axis(quantity.title, low, high, _short_percent if share else _plain),
+    )
+
+
+def _in_words(quantity: Quantity, rows: Sequence[Row], kept: int | None, judged: Sequence[str]) -> str:
+    """Where the curves begin and end."""
     first, last = rows[0], rows[-1]
-    said = f"{unit.capitalize()}: {text(first[column])}"
-    said += f" in epoch {first['epoch']}, {text(last[column])} in epoch {last['epoch']}" if last is not first else ""
-    if judged_on and best_epoch:
-        kept = next((row for row in rows if row["epoch"] == best_epoch), last)
-        said += f"; {judged_on} {text(kept[f'val_{column}'])} in epoch {kept['epoch']}"
+    said = f"{quantity.meaning.capitalize()}: {quantity.text(first[quantity.column])}"
+    if last is not first:
+        said += f" in epoch {first['epoch']}, {quantity.text(last[quantity.column])} in epoch {last['epoch']}"
+    for name in judged:
+        row = next((row for row in rows if row["epoch"] == kept), last)
+        said += f"; {name} {quantity.text(row[f'val_{quantity.column}'])} in epoch {row['epoch']}"
     return said + "."
 
 
@@ -183,7 +195,7 @@ def coverage(rows: Sequence[Row], reject: Row | None) -> Chart:
     points = tuple(
         Point(
             *place(across, up, row["coverage"], row["accuracy"]),
-            f"threshold {row['threshold']:.3f}: {wording.percent(row['coverage'])} answered, "
+            f"Threshold {row['threshold']:.3f}: {wording.percent(row['coverage'])} answered, "
             f"{wording.percent(row['accuracy'])} of them right",
         )
         for row in known

@@ -125,8 +125,8 @@ def _front_chart(rows: Sequence[Row], key: str, found: Sequence[str] | None, cho
     return Chart(
         f"pareto-{name}",
         f"Accuracy against {name}: {wording.count(len(ahead), 'candidate')} that no other beats in both",
-        f"The best are in the upper {side} corner; {label[:1].lower()}{label[1:]}, on a logarithmic axis. Filled, and "
-        f"joined by the line: {shown}. The numbers are those of the table below.",
+        f"The best are in the upper {side} corner; {label[:1].lower()}{label[1:]}, on a logarithmic axis. Filled"
+        f"{', and joined by the line' if len(ahead) > 1 else ''}: {shown}. The numbers are those of the table below.",
         across,
         up,
         (Series("", "main", tuple(points)), Series("", "front", (), line_through(line))),
