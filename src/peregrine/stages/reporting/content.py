@@ -27,7 +27,7 @@ def gather(run: RunDirectory) -> dict[str, Any]:
     evaluation = _read(run, "inference_results")
     parity = _read(run, "parity")
     benchmark = _read(run, "benchmark")
-    best = _read(run, "best")
+    best = _chosen(run)
     live = None if training else _read(run, "live")
     verdicts = speed.verdicts_of(evaluation, parity, benchmark)
     rows = speed.measured(benchmark, verdicts, evaluation, parity) if benchmark else []
@@ -45,13 +45,7 @@ def gather(run: RunDirectory) -> dict[str, Any]:
         "curves": _curves(run, training, live),
         "imported": _read(run, "import"),
         "evaluation": evaluation,
-        "confusion": _confusion(evaluation) if evaluation else None,
-        "classes": _classes(evaluation) if evaluation else [],
-        "mistakes": _frequent_mistakes(evaluation) if evaluation else [],
-        "calibration": _calibration(evaluation) if evaluation else [],
-        "coverage": _coverage(evaluation) if evaluation else None,
-        "reject": _reject(evaluation) if evaluation else None,
-        "corruptions": _corruptions(evaluation) if evaluation else [],
+        **_evaluated(evaluation),
         "augmented": _augmented(run),
         "parity": parity,
         "benchmark": benchmark,
@@ -76,6 +70,12 @@ def gather(run: RunDirectory) -> dict[str, Any]:
 def _read(run: RunDirectory, name: str) -> Any:
     path = run.results / f"{name}.json"
     return files.read_json(path) if path.is_file() else None
+
+
+def _chosen(run: RunDirectory) -> Any:
+    """The content of best.json, unless it says that nothing was within the limits."""
+    best = _read(run, "best")
+    return best if best and best["candidate"] else None
 
 
 def _todo(run: RunDirectory) -> dict[str, str]:
@@ -108,6 +108,20 @@ def _curves(run: RunDirectory, training: Row | None, live: Row | None) -> list[C
 
 
 # ---- evaluation ----------------------------------------------------------------------------------------------------
+
+
+def _evaluated(evaluation: Row | None) -> dict[str, Any]:
+    """What follows from the evaluation; None of each where there is none."""
+    makers = {
+        "confusion": _confusion,
+        "classes": _classes,
+        "mistakes": _frequent_mistakes,
+        "calibration": _calibration,
+        "coverage": _coverage,
+        "reject": _reject,
+        "corruptions": _corruptions,
+    }
+    return {name: make(evaluation) if evaluation else None for name, make in makers.items()}
 
 
 def _confusion(evaluation: Row) -> list[dict[str, Any]] | None:

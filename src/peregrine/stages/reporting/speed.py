@@ -99,7 +99,7 @@ def _front_chart(rows: Sequence[Row], key: str, found: Sequence[str] | None, cho
     name, label, less = AXES[key]
     best = set(front(rows, key) if found is None else found)
     low, high = padded([row["accuracy"] for row in rows], 0.15, 0.004)
-    up = Axis("Accuracy", low, min(high, 1.0) if high - low > 0.004 else high, _percent)
+    up = Axis("Accuracy", low, min(high, 1.0), _percent)
     left, right = padded_in_ratios([row[key] for row in rows], 0.1)
     scale = 1e-6 if key == "size_bytes" else 1.0
     across = Axis(label, scale * left, scale * right, _tick, log=True)
