@@ -217,3 +217,24 @@ def test_sha256_in_pieces(tmp_path: Path) -> None:
     assert len(pieces) == 3
     path.write_bytes(b"abc")
     assert files.sha256(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_what_is_replaced_again_and_again_is_always_whole(tmp_path: Path) -> None:
+    path = tmp_path / "live.json"
+    files.replace_json(path, list(range(20_000)))
+    script = f"""
+import sys
+from pathlib import Path
+from peregrine import files
+print("begun", flush=True)
+while True:
+    files.replace_json(Path({str(path)!r}), list(range(20_000)))
+"""
+    with started(script):
+        for _ in range(200):
+            assert len(files.read_json(path)) == 20_000
+    files.sweep(tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["live.json"]
+    with pytest.raises(ValueError, match="nan"):
+        files.replace_json(path, float("nan"))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["live.json"]

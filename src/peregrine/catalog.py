@@ -141,6 +141,7 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "import": Entry("peregrine.stages.importing:import_model"),
         "sample": Entry("peregrine.stages.predicting:sample"),
         "report": Entry("peregrine.stages.reporting:report"),
+        "watch": Entry("peregrine.stages.reporting.watching:watch"),
         "run": Entry("peregrine.stages.pipeline:attempt"),
         "load": Entry("peregrine.data.sources:load_dataset"),
         "origin": Entry("peregrine.engines.origin:find_origin"),

@@ -32,7 +32,20 @@ def write_text(path: Path, content: str) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Replace `path` by indented JSON with a final newline; NaN is refused, because JSON has none."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, _as_json(content))
+
+
+def replace_json(path: Path, content: Any) -> None:
+    """`write_json` without waiting for the disk: readers see it whole, but a power cut may take it back.
+
+    For what is written again and again, in a tenth of a millisecond.
+    """
+    temporary = _beside(path, path.suffix)
+    try:
+        temporary.write_text(_as_json(content), "utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> Any:
@@ -112,6 +125,10 @@ def sha256(path: Path, progress: Callable[[int], None] | None = None) -> str:
             if progress:
                 progress(len(piece))
     return digest.hexdigest()
+
+
+def _as_json(content: Any) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _beside(path: Path, suffix: str = "") -> Path:

@@ -59,6 +59,10 @@ class RunDirectory:
         return self.path / "report.html"
 
     @property
+    def card_path(self) -> Path:
+        return self.path / "model_card.md"
+
+    @property
     def artifacts_folder(self) -> Path:
         return self.path / "artifacts"
 

@@ -139,7 +139,9 @@ def test_train_only(invoke: Invoke, images: Path) -> None:
     recipe = run.recipe()
     assert (recipe.epochs, recipe.batch_size, recipe.optimizer.learning_rate) == (3, 16, 0.01)
     assert recipe.callbacks.early_stopping_patience == 15
-    assert sorted(path.name for path in run.results.iterdir()) == ["training_history.json", "training_summary.json"]
+    assert sorted(path.name for path in run.results.iterdir()) == [
+        "live.json", "training_history.json", "training_summary.json",
+    ]  # fmt: skip
     assert not run.report_path.exists()
     assert [path.name for path in run.artifacts_folder.iterdir()] == ["keras"]
     assert run.read()["skipped"] == ["inference", "visualization"]
@@ -150,7 +152,7 @@ def test_the_report_says_what_was_left_out(invoke: Invoke, images: Path) -> None
     invoke("run", "--data", images, "--model-type", "cnn", "--epochs", "1", *TINY, "--skip-inference", "--run", "mine")
     run = RunDirectory.open("mine")
     page = run.report_path.read_text()
-    assert page.count("left out by <code>--skip-inference</code>") == 3
+    assert page.count("left out by <code>--skip-inference</code>") == 4
     assert "peregrine evaluate mine" in page
     assert (run.results / "training_history.png").is_file()
 

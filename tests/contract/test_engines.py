@@ -16,6 +16,7 @@ from tensorboard.util import tensor_util
 
 import small_runs
 from peregrine import catalog
+from peregrine.engines.history import History
 from peregrine.engines.pictures import confusion_matrix, grid
 from peregrine.errors import Interrupted, RecipeError, TrainingDiverged
 from peregrine.rundir import RunDirectory
@@ -48,6 +49,22 @@ def history(run: Any) -> list[dict[str, Any]]:
 
 def timeless(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key not in CLOCK} for row in rows]
+
+
+class Notes:
+    """A monitor that writes down what it is told: finished epochs, step and steps of each look."""
+
+    def __init__(self) -> None:
+        self.looks: list[tuple[int, int, int]] = []
+        self.epochs: list[int] = []
+
+    def step(self, history: History, step: int, steps: int, loss: float, accuracy: float) -> None:
+        assert loss > 0
+        assert 0 <= accuracy <= 1
+        self.looks.append((len(history.rows), step, steps))
+
+    def epoch(self, history: History) -> None:
+        self.epochs.append(history.rows[-1].epoch)
 
 
 # ---- one whole run --------------------------------------------------------------------------------------------------
@@ -172,6 +189,17 @@ def test_the_best_checkpoint_is_the_model_that_was_judged(trained: Trained, engi
         rows[best - 1]["val_loss"], rel=1e-3, abs=1e-6
     )
     assert model.parameters > 100
+
+
+def test_a_monitor_is_told_how_it_gets_on(engine: str, tmp_path: Path) -> None:
+    notes = Notes()
+    job = replace(small_runs.job(engine, tmp_path / "run", {"epochs": 2}), monitor=notes)
+    small_runs.loaded(engine).train(job)
+    steps = notes.looks[0][2]
+    assert steps in (small_runs.TRAIN // small_runs.BATCH, -(-small_runs.TRAIN // small_runs.BATCH))
+    assert notes.epochs == [1, 2]
+    assert {(0, steps, steps), (1, steps, steps)} <= set(notes.looks)
+    assert notes.looks == sorted(notes.looks)
 
 
 # ---- other runs -----------------------------------------------------------------------------------------------------

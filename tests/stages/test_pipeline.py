@@ -59,7 +59,7 @@ def run(work: Path) -> RunDirectory:
 
 def test_every_file_of_the_plan_is_there(run: RunDirectory) -> None:
     expected = """
-        run.json recipe.toml report.html logs/peregrine.log
+        run.json recipe.toml report.html model_card.md logs/peregrine.log
         checkpoints/best_model.safetensors checkpoints/latest_model.safetensors
         artifacts/torch/manifest.json artifacts/torch/model.safetensors artifacts/torch/golden.npz
         artifacts/onnx/manifest.json artifacts/onnx/model.onnx artifacts/onnx/evidence.json
@@ -68,6 +68,7 @@ def test_every_file_of_the_plan_is_there(run: RunDirectory) -> None:
         results/prediction_samples.png results/mistakes.png results/confidence_distribution.png
         results/reliability.png results/coverage.png
         results/benchmark.png results/benchmark.json results/parity.json results/best.json
+        results/live.json
     """.split()  # noqa: SIM905 - a list of paths reads better without quotes
     assert [path for path in expected if not (run.path / path).is_file()] == []
     assert len(list(run.logs.glob("training_log_*.csv"))) == 1
@@ -392,7 +393,8 @@ sys.meta_path.insert(0, Missing())
 
 def test_report_again(work: Path, run: RunDirectory) -> None:
     run.report_path.unlink()
-    assert last_line(call("report", "digits", "--json", cwd=work))["report"] == str(Path("digits/report.html"))
+    written = last_line(call("report", "digits", "--json", cwd=work))
+    assert written == {"report": str(Path("digits/report.html")), "model_card": str(Path("digits/model_card.md"))}
     assert "onnx@onnxruntime" in run.report_path.read_text()
 
 

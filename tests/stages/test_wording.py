@@ -53,3 +53,26 @@ def test_long_names_lose_their_middle_and_keep_both_ends() -> None:
 
 def test_control_characters_cannot_turn_a_line_around() -> None:
     assert wording.short("dog\u202egod\n", 20) == "dog\ufffdgod\ufffd"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"), [("it is busy", "It is busy."), ("It is.", "It is."), ("why?", "Why?"), ("", ".")]
+)
+def test_a_sentence_begins_and_ends(text: str, sentence: str) -> None:
+    assert wording.sentence(text) == sentence
+
+
+@pytest.mark.parametrize(("share", "text"), [(0.90166, "90.17%"), (1, "100.00%"), (0.99999, "> 99.99%")])
+def test_only_everything_is_exactly_100_percent(share: float, text: str) -> None:
+    assert wording.exact_percent(share) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0, "0.0000"), (0.0123, "0.0123"), (2.4e-7, "2.4 × 10⁻⁷"), (9.96e-5, "1.0 × 10⁻⁴")]
+)
+def test_small_differences_have_powers(value: float, text: str) -> None:
+    assert wording.power(value) == text
+
+
+def test_a_ratio_has_three_digits() -> None:
+    assert [wording.ratio(value) for value in (3.618, 0.9067, 12.34)] == ["3.62×", "0.907×", "12.3×"]

@@ -13,9 +13,38 @@ import numpy as np
 import numpy.typing as npt
 
 from peregrine.dataset import Dataset, ImageArray
+from peregrine.engines.history import History
 from peregrine.recipe import Recipe
 from peregrine.rundir import RunDirectory
 from peregrine.signals import StopRequest
+
+
+class Monitor(Protocol):
+    """Is told how a training gets on. Its calls return at once, nearly always without doing anything."""
+
+    def step(self, history: History, step: int, steps: int, loss: float, accuracy: float) -> None:
+        """Called after each look at the losses.
+
+        Args:
+            history: the finished epochs.
+            step, steps: how many of the steps of the epoch at hand are done.
+            loss, accuracy: means over them.
+        """
+        ...
+
+    def epoch(self, history: History) -> None:
+        """Called after each epoch, which is in `history`."""
+        ...
+
+
+class Unwatched:
+    """A `Monitor` that nobody looks at."""
+
+    def step(self, history: History, step: int, steps: int, loss: float, accuracy: float) -> None:
+        """Do nothing."""
+
+    def epoch(self, history: History) -> None:
+        """Do nothing."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +57,7 @@ class TrainingJob:
         run: where checkpoints and logs go; locked by the caller.
         resume: go on from the newest resume state, if there is one.
         stop: looked at between two steps; when set, the engine saves a resume state and raises `Interrupted`.
+        monitor: is told how the training gets on.
     """
 
     recipe: Recipe
@@ -36,6 +66,7 @@ class TrainingJob:
     run: RunDirectory
     resume: bool
     stop: StopRequest
+    monitor: Monitor = field(default_factory=Unwatched)
 
 
 @dataclass(frozen=True)

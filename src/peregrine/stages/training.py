@@ -19,6 +19,7 @@ from peregrine.recipe import MIN_SIZE, Growth, Recipe, load_recipe, write_recipe
 from peregrine.rundir import RunDirectory, check_free
 from peregrine.signals import stop_request
 from peregrine.stages import plots
+from peregrine.stages.monitoring import LiveResults
 from peregrine.stages.preparing import described, prepared
 
 logger = logging.getLogger("peregrine")
@@ -164,8 +165,9 @@ def _train(run: RunDirectory, splits: Splits, resume: bool, pictures: bool) -> A
     if TRAINING in run.read().get("skipped", []):  # by the command that began the run
         with run.verb("load"), log_file(run):
             return _take(run, engine, splits)
-    with run.verb("train"), log_file(run), stop_request() as stop:
-        job = TrainingJob(recipe, splits.train, splits.validation, run, resume, stop)
+    live = LiveResults(run, recipe, pictures and not host.rank())
+    with run.verb("train"), log_file(run), stop_request() as stop, live:
+        job = TrainingJob(recipe, splits.train, splits.validation, run, resume, stop, live)
         result = engine.train(job)
         write_recipe(result.recipe, run.recipe_path)
         model = engine.restore(result.recipe, result.checkpoint, len(splits.class_names))

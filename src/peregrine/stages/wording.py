@@ -1,4 +1,4 @@
-"""How numbers and names are written for people, the same in pictures and on the report's page."""
+"""How numbers and names are written for people, the same in pictures, on the report's page and in the model card."""
 
 
 def percent(share: float) -> str:
@@ -6,6 +6,11 @@ def percent(share: float) -> str:
     if 0.9995 <= share < 1:
         return "> 99.9%"
     return "< 0.1%" if 0 < share < 0.0005 else f"{100 * share:.1f}%"
+
+
+def exact_percent(share: float) -> str:
+    """A share with two decimals: `90.17%`, `100.00%` of everything alone."""
+    return f"{100 * share:.2f}%" if share == 1 or share < 0.99995 else "> 99.99%"
 
 
 def sure(probability: float) -> str:
@@ -49,6 +54,29 @@ def duration(seconds: float) -> str:
 def size(size_bytes: int) -> str:
     """`812 kB`, `44.7 MB`: powers of ten, as disks are sold."""
     return f"{size_bytes / 1e3:,.0f} kB" if size_bytes < 999_500 else f"{size_bytes / 1e6:,.1f} MB"
+
+
+def ratio(value: float) -> str:
+    """How many times as much: `3.62×`, `0.91×`, `12.3×`."""
+    return f"{number(value)}×"
+
+
+def power(value: float) -> str:
+    """A difference of probabilities: `0.0123`, `2.4 × 10⁻⁷`."""
+    if value == 0 or value >= 0.001:
+        return f"{value:.4f}"
+    mantissa, _, exponent = f"{value:.1e}".partition("e")
+    return f"{mantissa} × 10{str(int(exponent)).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
+
+
+def when(timestamp: str) -> str:
+    """`2026-11-21 10:15 UTC` of `2026-11-21T10:15:00Z`."""
+    return f"{timestamp[:10]} {timestamp[11:16]} UTC"
+
+
+def sentence(text: str) -> str:
+    """With a capital at the start and a full stop at the end, where they are missing."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
 def short(name: str, length: int) -> str:

@@ -185,6 +185,7 @@ class _Loop:
             loss, accuracy = self._means()
             where = f"epoch {state.epoch + 1}/{self._recipe.epochs}"
             advance(state.step - first, f"{where}, loss {loss:.3f}, accuracy {accuracy:.1%}")
+            self._job.monitor.step(state.history, state.step, self.batches.per_epoch, loss, accuracy)
         self._looked, self._looked_time = state.step, time.monotonic()
 
     def _means(self) -> tuple[float, float]:
@@ -231,6 +232,7 @@ class _Loop:
         if events is not None:
             self._show(events, row, predicted)
         logger.info("%s", row)
+        self._job.monitor.epoch(state.history)
         self._save()
 
     def _show(self, events: EventWriter, row: EpochRow, predicted: Labels | None) -> None:

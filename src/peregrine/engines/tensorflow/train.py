@@ -109,6 +109,7 @@ class _Loop:
             first += count
             loss, accuracy = sums.loss / sums.images, sums.correct / sums.images
             advance(count, f"epoch {epoch + 1}/{self._recipe.epochs}, loss {loss:.3f}, accuracy {accuracy:.1%}")
+            self._job.monitor.step(self.position.history, first, steps, loss, accuracy)
             if time.monotonic() - self._saved_at >= SAVE_EVERY_S and first < steps:
                 self._save()
 
@@ -187,6 +188,7 @@ class _Loop:
             history.write_csv(self._job.run.logs / position.log)
             if events is not None:
                 self._show(events, row, predicted)
+            self._job.monitor.epoch(history)
         logger.info("%s", row)
         self._save()
 
