@@ -21,6 +21,8 @@ from peregrine.dataset import ImageArray, Images
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 MAX_PIXELS = 64_000_000  # larger than any camera's photo; a decompression bomb announces more
+_LARGE_PIXELS = 16_000_000  # 64 MB in Pillow
+_large = threading.Lock()
 
 
 class BadImage(ValueError):
@@ -84,9 +86,11 @@ def decode(source: bytes | Path) -> Image.Image:
     Raises:
         BadImage: unreadable, truncated, too large, or not one of JPEG, PNG, WEBP and BMP.
     """
-    with _opened(source.read_bytes() if isinstance(source, Path) else source) as image:
+    content = source.read_bytes() if isinstance(source, Path) else source
+    with _opened(content) as image, _turn(image.width * image.height):
         image.load()
-        return _to_rgb(ImageOps.exif_transpose(image))
+        ImageOps.exif_transpose(image, in_place=True)
+        return _to_rgb(image)
 
 
 def dimensions(source: bytes) -> tuple[int, int]:
@@ -117,6 +121,11 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
         raise BadImage(f"more than {MAX_PIXELS:,} pixels") from None
     except Exception as error:  # damaged input makes Pillow raise nearly anything, struct.error and TypeError included
         raise BadImage(f"damaged: {error}") from None
+
+
+def _turn(pixels: int) -> contextlib.AbstractContextManager[object]:
+    """Very large images are decoded one at a time, so that many cores do not need many times their memory."""
+    return _large if pixels > _LARGE_PIXELS else contextlib.nullcontext()
 
 
 _warnings_lock = threading.Lock()
@@ -156,4 +165,4 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA")
         background = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(background, image)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # which copies, where there is nothing to convert
