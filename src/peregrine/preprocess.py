@@ -109,7 +109,7 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
     if not data:
         raise BadImage("the file is empty")
     try:
-        with _strict_warnings(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with strict_warnings(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise BadImage(f"{image.width}×{image.height} pixels are more than {MAX_PIXELS:,}")
             yield image
@@ -134,12 +134,12 @@ _warnings_before: contextlib.AbstractContextManager[object]
 
 
 @contextlib.contextmanager
-def _strict_warnings() -> Iterator[None]:
+def strict_warnings() -> Iterator[None]:
     """Turn what Pillow warns of, bombs and damaged metadata, into errors; its deprecations do not concern a user.
 
     `warnings.catch_warnings` changes the whole process: blocks that overlap in two threads would put each other's
     filters back and leave one in force for good. So the first thread in sets the filters, the last one out removes
-    them, and they concern Pillow only.
+    them, and they concern Pillow only. A block around many decodings saves setting them for each.
     """
     global _warnings_users, _warnings_before
     with _warnings_lock:

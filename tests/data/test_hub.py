@@ -55,7 +55,7 @@ def test_a_data_set_is_fetched_once_and_known_by_its_commit(hub: Hub, tmp_path: 
     assert load(pinned, hub.url, tmp_path) == expected
     assert len(hub.asked) == asked, "a commit never changes, so nothing is asked"
     assert load("hf://owner/name", "http://127.0.0.1:9", tmp_path) == expected, "what is here needs no network"
-    assert load("hf://owner/name@main", hub.url, tmp_path, HF_HUB_OFFLINE="1") == expected
+    assert load("hf://datasets/owner/name@main", hub.url, tmp_path, HF_HUB_OFFLINE="1") == expected
     assert list(tmp_path.glob("hub/datasets--owner--name/snapshots/*/data/*.parquet")), "it is in the library's cache"
 
 

@@ -26,7 +26,8 @@ from peregrine.errors import DamagedFile, DataError, MachineError, UsageError
 
 _NAME = r"(?!\.)[\w.-]+"  # which `..` is not
 _REVISION = rf"refs/(?:convert|pr)/{_NAME}|{_NAME}"
-_ADDRESS = re.compile(rf"hf://({_NAME}/{_NAME})(?:@({_REVISION}))?(?:/({_NAME}(?:/{_NAME})*))?")
+# `datasets/` stands in the library's own addresses
+_ADDRESS = re.compile(rf"hf://(?:datasets/)?({_NAME}/{_NAME})(?:@({_REVISION}))?(?:/({_NAME}(?:/{_NAME})*))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 

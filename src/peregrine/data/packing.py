@@ -25,7 +25,7 @@ from peregrine.data import store
 from peregrine.data.base import Listing, Read
 from peregrine.data.store import Row
 from peregrine.dataset import Images
-from peregrine.preprocess import BadImage, Preprocess, decode
+from peregrine.preprocess import BadImage, Preprocess, decode, strict_warnings
 
 FINISHED = "store"  # the folder in the folder
 _JOURNAL = "journal.jsonl"
@@ -39,9 +39,15 @@ R = TypeVar("R")
 
 
 def parallel(work: Callable[[T], R], items: Iterable[T], at_once: int = _TASK) -> Iterator[R]:
-    """`map` on all cores, in order; never further ahead than a few items for each core, so that results do not pile up.
+    """`map` on all cores, in order; see `batches`."""
+    return itertools.chain.from_iterable(batches(work, items, at_once))
 
-    Threads are enough, because Pillow and hashlib let go of the interpreter while they compute.
+
+def batches(work: Callable[[T], R], items: Iterable[T], at_once: int) -> Iterator[list[R]]:
+    """The results of `at_once` items after the other, in order, worked out on all cores.
+
+    Never further ahead than a few batches for each core, so that results do not pile up. Threads are enough, because
+    Pillow and hashlib let go of the interpreter while they compute.
     """
     remaining = iter(items)
 
@@ -54,9 +60,9 @@ def parallel(work: Callable[[T], R], items: Iterable[T], at_once: int = _TASK) -
         while batch := list(itertools.islice(remaining, at_once)):
             pending.append(pool.submit(do, batch))
             if len(pending) > 2 * host.threads():
-                yield from pending.popleft().result()
+                yield pending.popleft().result()
         while pending:
-            yield from pending.popleft().result()
+            yield pending.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -112,19 +118,21 @@ def pack(folder: Path, listing: Listing, preprocess: Preprocess) -> Packed:
         (folder / FINISHED / store.IMAGES).open("ab") as images,
         (folder / _JOURNAL).open("ab") as journal,
         progress.bar("prepare images", total, "image") as advance,
+        strict_warnings(),
     ):
         if images.tell() == 0:
             images.write(head)
         advance(written)
         reads = listing.contents(itertools.islice(listing.entries, written, None))
-        for row, image in parallel(prepare, reads, at_once):
-            rows.append(row)
-            if image is not None:
-                pixels = np.ascontiguousarray(image).data
-                packed.pixels.update(pixels)
-                images.write(pixels)
-            advance()
-            if len(rows) - written == block or len(rows) == total:
+        for batch in batches(prepare, reads, at_once):
+            for row, image in batch:
+                rows.append(row)
+                if image is not None:
+                    pixels = np.ascontiguousarray(image).data
+                    packed.pixels.update(pixels)
+                    images.write(pixels)
+            advance(len(batch))
+            if len(rows) - written >= block or len(rows) == total:
                 images.flush()
                 journal.write(_line(rows[written:], packed.pixels.hexdigest()))
                 journal.flush()
