@@ -13,6 +13,7 @@ import concurrent.futures
 import hashlib
 import itertools
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,11 +119,13 @@ def pack(folder: Path, listing: Listing, preprocess: Preprocess) -> Packed:
         (folder / FINISHED / store.IMAGES).open("ab") as images,
         (folder / _JOURNAL).open("ab") as journal,
         progress.bar("prepare images", total, "image") as advance,
+        concurrent.futures.ThreadPoolExecutor(1) as beside,
         strict_warnings(),
     ):
         if images.tell() == 0:
             images.write(head)
         advance(written)
+        flushing: concurrent.futures.Future[None] | None = None
         reads = listing.contents(itertools.islice(listing.entries, written, None))
         for batch in batches(prepare, reads, at_once):
             for row, image in batch:
@@ -137,6 +140,8 @@ def pack(folder: Path, listing: Listing, preprocess: Preprocess) -> Packed:
                 journal.write(_line(rows[written:], packed.pixels.hexdigest()))
                 journal.flush()
                 written = len(rows)
+                if flushing is None or flushing.done():  # now, while all cores decode, and not all at the end
+                    flushing = beside.submit(os.fsync, images.fileno())
     return packed
 
 

@@ -230,15 +230,13 @@ def _stamp(paths: Sequence[str]) -> tuple[str, float]:
     digest = hashlib.sha256()
     newest = 0
     for path in paths:
-        digest.update(os.fsencode(path))
         try:
-            state = os.stat(path)  # noqa: PTH116  a Path for each of a million files costs seconds
+            at = os.stat(path)  # noqa: PTH116  a Path for each of a million files costs seconds
         except OSError:
-            digest.update(b"\0absent\n")
+            digest.update(os.fsencode(f"{path}\0absent\0"))
             continue
-        newest = max(newest, state.st_ctime_ns)
-        fields = (state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino, state.st_dev)
-        digest.update(("\0" + "\0".join(map(str, fields)) + "\n").encode())
+        newest = max(newest, at.st_ctime_ns)
+        digest.update(os.fsencode(f"{path}\0{at.st_size} {at.st_mtime_ns} {at.st_ctime_ns} {at.st_ino} {at.st_dev}\0"))
     return digest.hexdigest(), newest / 1e9
 
 
