@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import http.server
+import json
 import os
 import threading
 from collections.abc import Iterator, Mapping
@@ -22,7 +23,7 @@ class Hub:
 
 @contextlib.contextmanager
 def serving(files: Mapping[str, bytes]) -> Iterator[Hub]:
-    """A hub with these files in the branch main of owner/name."""
+    """A hub with these files in the branch main of owner/name, be it asked for a model or for a data set."""
     state = Hub()
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -33,15 +34,24 @@ def serving(files: Mapping[str, bytes]) -> Iterator[Hub]:
             self._answer(body=True)
 
         def _answer(self, body: bool) -> None:
-            if self.path.startswith("/api/"):  # the library's own business
+            if self.path.startswith("/api/") and not self.path.startswith("/api/datasets/"):  # the library's business
                 self._refuse(404, "")
                 return
             state.asked.append(f"{self.command} {self.path}")
-            owner, name, _, revision, file = self.path[1:].split("/", 4)
+            path = self.path.removeprefix("/api").removeprefix("/datasets").partition("?")[0]
+            owner, name, _, revision, file = [*path[1:].split("/", 4), ""][:5]
             if (owner, name) != ("owner", "name"):
                 self._refuse(401, "RepoNotFound")
             elif revision not in ("main", COMMIT):
                 self._refuse(404, "RevisionNotFound")
+            elif self.path.startswith("/api/"):
+                listed = {"id": "owner/name", "sha": COMMIT, "siblings": [{"rfilename": file} for file in files]}
+                content = json.dumps(listed).encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
             elif file not in files:
                 self._refuse(404, "EntryNotFound")
             else:

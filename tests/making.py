@@ -1,11 +1,16 @@
 """Tiny data sets in real formats, for tests."""
 
+import io
+import json
 import pickle
+import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 from PIL import Image
 
 from peregrine.dataset import Images, Labels
@@ -94,3 +99,80 @@ def planar(pixels: Images) -> Images:
 def _cifar10_parts(per_batch: int) -> list[tuple[str, range]]:
     names = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
     return [(name, range(index * per_batch, (index + 1) * per_batch)) for index, name in enumerate(names)]
+
+
+def parquet(
+    path: Path,
+    items: Sequence[tuple[bytes, Any]],
+    names: Sequence[str] | None = None,
+    columns: tuple[str, str] = ("image", "label"),
+) -> Path:
+    """Write encoded images with their labels as the Hugging Face hub does; without `names` there is no metadata."""
+    image, label = columns
+    features = {image: {"_type": "Image"}, label: {"_type": "ClassLabel", "names": list(names or ())}}
+    cells = [{"bytes": content, "path": None} for content, _ in items]
+    kind = pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()})
+    table = pyarrow.table({image: pyarrow.array(cells, kind), label: [value for _, value in items]})
+    if names is not None:
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pyarrow.parquet.write_table(table, path, row_group_size=7)
+    return path
+
+
+def tar(path: Path, members: Sequence[tuple[str, bytes]]) -> Path:
+    """Write a tar file of these names and contents."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as file:
+        for name, content in members:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            file.addfile(member, io.BytesIO(content))
+    return path
+
+
+def encoded(count: int, size: int = 16, seed: int = 0, format: str = "PNG") -> list[bytes]:
+    """Encoded images of random pixels."""
+    contents = []
+    for pixels in images(count, size, seed):
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, format)
+        contents.append(buffer.getvalue())
+    return contents
+
+
+def parquet_shards(folder: Path) -> Path:
+    """Write two training shards and one for the test, with two classes of 16 pixels."""
+    items = [(content, index % 2) for index, content in enumerate(encoded(30))]
+    for name, part in (
+        ("train-00000-of-00002", items[:10]),
+        ("train-00001-of-00002", items[10:20]),
+        ("test-00000-of-00001", items[20:]),
+    ):
+        parquet(folder / "data" / f"{name}.parquet", part, ("cat", "dog"))
+    return folder
+
+
+def tar_shards(folder: Path) -> Path:
+    """Write the content of `parquet_shards` as WebDataset."""
+    for name, numbers in (("train-000000", range(10)), ("train-000001", range(10, 20)), ("test-000000", range(20, 30))):
+        contents = encoded(30)
+        members = [
+            member
+            for number in numbers
+            for member in ((f"{number:04d}.png", contents[number]), (f"{number:04d}.cls", str(number % 2).encode()))
+        ]
+        tar(folder / f"{name}.tar", members)
+    (folder / "classnames.txt").write_text("cat\ndog\n")
+    return folder
+
+
+def csv_file(folder: Path) -> Path:
+    """Write the content of `parquet_shards` as files that a CSV file lists; gives that."""
+    folder.mkdir(parents=True)
+    lines = ["path,label,split"]
+    for number, content in enumerate(encoded(30)):
+        (folder / f"{number}.png").write_bytes(content)
+        lines.append(f"{number}.png,{('cat', 'dog')[number % 2]},{'train' if number < 20 else 'test'}")
+    (folder / "images.csv").write_text("\n".join(lines) + "\n")
+    return folder / "images.csv"

@@ -32,6 +32,13 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "cifar10": Entry("peregrine.data.cifar:CIFAR10", summary="a folder with CIFAR-10's batches"),
         "cifar100": Entry("peregrine.data.cifar:CIFAR100", summary="a folder with CIFAR-100's batches"),
         "folder": Entry("peregrine.data.folder", summary="a folder per class, or train/ and test/ of them"),
+        "parquet": Entry("peregrine.data.parquet", summary="Parquet files as on the Hugging Face hub"),
+        "webdataset": Entry("peregrine.data.webdataset", summary="tar files of key.jpg and key.cls"),
+        "csv": Entry("peregrine.data.csv", summary="a CSV file with paths and labels"),
+    },
+    # data elsewhere, by the start of its address
+    "address": {
+        "hf://": Entry("peregrine.data.hub:fetch", "hub", "Parquet files on the Hugging Face hub"),
     },
     "engine": {
         "tensorflow": Entry("peregrine.engines.tensorflow.engine:TensorFlowEngine", "tensorflow"),
@@ -147,7 +154,8 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "origin": Entry("peregrine.engines.origin:find_origin"),
         "fetch": Entry("peregrine.data.sources:fetch"),
         "check": Entry("peregrine.data.check:check"),
-        "statistics": Entry("peregrine.data.stats:statistics"),
+        "statistics": Entry("peregrine.data.stats:describe"),
+        "export-data": Entry("peregrine.data.exporting:export"),
         "diagnose": Entry("peregrine.stages.diagnosing:diagnose"),
         "formats": Entry("peregrine.stages.diagnosing:format_states"),
     },

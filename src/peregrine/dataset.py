@@ -1,7 +1,9 @@
 """Labelled images in memory or memory-mapped: `Dataset`, and the three `Splits` that a run works with."""
 
 import hashlib
+import itertools
 import math
+import mmap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -30,7 +32,7 @@ class Selection:
     """
 
     def __init__(self, images: Images, places: npt.NDArray[np.intp]) -> None:
-        self._images = np.asarray(images)  # the same map, without what its class does at every index
+        self.mapped = np.asarray(images)  # the same map, without what its class does at every index
         self._places = places
         self.dtype = images.dtype
         self.ndim = images.ndim
@@ -41,17 +43,17 @@ class Selection:
         return len(self._places)
 
     def __getitem__(self, key: int | np.integer[Any] | Places) -> Images:
-        return self._images[self._places[key]]
+        return self.mapped[self._places[key]]
 
     def __iter__(self) -> Iterator[Images]:
-        return (self._images[place] for place in self._places)
+        return (self.mapped[place] for place in self._places)
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
         return np.asarray(self[:], dtype)
 
     def select(self, places: Places) -> "Selection":
         """Some of these; nothing is read."""
-        return Selection(self._images, self._places[places])
+        return Selection(self.mapped, self._places[places])
 
 
 ImageArray = Images | Selection
@@ -109,7 +111,8 @@ class Dataset:
         shape = np.asarray(self.images.shape[1:], np.int64).tobytes()
         prefixes = [hashlib.sha256(name.encode() + b"\0" + shape) for name in self.class_names]
         digests = []
-        for image, label in zip(self.images, self.labels, strict=True):
+        images = itertools.chain.from_iterable(blocks(self.images))
+        for image, label in zip(images, self.labels.tolist(), strict=True):
             digest = prefixes[label].copy()
             digest.update(np.ascontiguousarray(image))
             digests.append(digest.digest())
@@ -195,15 +198,35 @@ def stratified_split(labels: Labels, fraction: float, seed: int) -> tuple[npt.ND
     return np.setdiff1d(np.arange(len(labels)), chosen), chosen
 
 
+def blocks(images: ImageArray) -> Iterator[Images]:
+    """All images, uint8 `(N, H, W, 3)`, in order, some at a time.
+
+    What was read of a memory map is let go of afterwards: the file stays in the system's cache, where there is room,
+    and does not count as memory of this process.
+    """
+    size = max(1, MEASURED_PIXELS // (images.shape[1] * images.shape[2]))
+    whole = images if isinstance(images, Selection) else np.asarray(images)  # without what a map does at every index
+    for start in range(0, len(images), size):
+        yield whole[start : start + size]
+        _let_go(images.mapped if isinstance(images, Selection) else images)
+
+
+def _let_go(images: Images) -> None:
+    base: Any = images
+    while isinstance(base, np.ndarray):
+        base = base.base
+    # what is written into a private map would be lost
+    if isinstance(base, mmap.mmap) and not images.flags.writeable and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)
+
+
 def channel_statistics(images: ImageArray) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each RGB channel over all pixels, in 0..255.
 
     Exact, in one pass over histograms, so a memory-mapped store is read once and nothing is converted to float.
     """
     counts = np.zeros((3, 256), np.int64)
-    size = max(1, MEASURED_PIXELS // (images.shape[1] * images.shape[2]))
-    for start in range(0, len(images), size):
-        block = images[start : start + size]
+    for block in blocks(images):
         for channel in range(3):
             counts[channel] += np.bincount(block[..., channel].ravel(), minlength=256)
     values = np.arange(256, dtype=np.float64)

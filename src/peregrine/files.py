@@ -86,16 +86,22 @@ def writing_folder(path: Path) -> Iterator[Path]:
     try:
         temporary.mkdir()
         yield temporary
-        for entry in sorted(temporary.rglob("*")):
-            _flush(entry)
-        _flush(temporary)
-        if path.exists():
-            _exchange(temporary, path)
-        else:
-            temporary.rename(path)
-        _flush(path.parent)
+        move_folder(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def move_folder(finished: Path, path: Path) -> None:
+    """Put a finished folder in the place of `path`, on the same disk, durably and as a whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for entry in sorted(finished.rglob("*")):
+        _flush(entry)
+    _flush(finished)
+    if path.exists():
+        _exchange(finished, path)
+    else:
+        finished.rename(path)
+    _flush(path.parent)
 
 
 def is_temporary(path: Path) -> bool:

@@ -21,6 +21,8 @@ from peregrine.dataset import ImageArray, Images
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 MAX_PIXELS = 64_000_000  # larger than any camera's photo; a decompression bomb announces more
+_LARGE_PIXELS = 16_000_000  # 64 MB in Pillow
+_large = threading.Lock()
 
 
 class BadImage(ValueError):
@@ -84,9 +86,11 @@ def decode(source: bytes | Path) -> Image.Image:
     Raises:
         BadImage: unreadable, truncated, too large, or not one of JPEG, PNG, WEBP and BMP.
     """
-    with _opened(source.read_bytes() if isinstance(source, Path) else source) as image:
+    content = source.read_bytes() if isinstance(source, Path) else source
+    with _opened(content) as image, _turn(image.width * image.height):
         image.load()
-        return _to_rgb(ImageOps.exif_transpose(image))
+        ImageOps.exif_transpose(image, in_place=True)
+        return _to_rgb(image)
 
 
 def dimensions(source: bytes) -> tuple[int, int]:
@@ -105,7 +109,7 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
     if not data:
         raise BadImage("the file is empty")
     try:
-        with _strict_warnings(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with strict_warnings(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise BadImage(f"{image.width}×{image.height} pixels are more than {MAX_PIXELS:,}")
             yield image
@@ -119,18 +123,23 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
         raise BadImage(f"damaged: {error}") from None
 
 
+def _turn(pixels: int) -> contextlib.AbstractContextManager[object]:
+    """Very large images are decoded one at a time, so that many cores do not need many times their memory."""
+    return _large if pixels > _LARGE_PIXELS else contextlib.nullcontext()
+
+
 _warnings_lock = threading.Lock()
 _warnings_users = 0
 _warnings_before: contextlib.AbstractContextManager[object]
 
 
 @contextlib.contextmanager
-def _strict_warnings() -> Iterator[None]:
+def strict_warnings() -> Iterator[None]:
     """Turn what Pillow warns of, bombs and damaged metadata, into errors; its deprecations do not concern a user.
 
     `warnings.catch_warnings` changes the whole process: blocks that overlap in two threads would put each other's
     filters back and leave one in force for good. So the first thread in sets the filters, the last one out removes
-    them, and they concern Pillow only.
+    them, and they concern Pillow only. A block around many decodings saves setting them for each.
     """
     global _warnings_users, _warnings_before
     with _warnings_lock:
@@ -156,4 +165,4 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA")
         background = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(background, image)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # which copies, where there is nothing to convert

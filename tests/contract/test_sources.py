@@ -1,16 +1,18 @@
 """What every source and every layout promises; a new one adds a line to `NAMED` or `PLACED`."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import hub_server
 import making
 from peregrine import catalog
 from peregrine.data.base import Options, Resize
+from peregrine.data.exporting import export
 from peregrine.data.sources import fetch, load, load_dataset
 
 
@@ -53,6 +55,13 @@ CASES = {
     "folder-with-validation": Case(
         "layout", "folder", placed(lambda folder: making.split_photos(folder, ("train", "validation", "test"))), 16
     ),
+    "parquet": Case("layout", "parquet", placed(making.parquet_shards), 16),
+    "parquet-pattern": Case(
+        "layout", "parquet", lambda folder: f"{making.parquet_shards(folder / 'p')}/data/t*.parquet", 16
+    ),
+    "webdataset": Case("layout", "webdataset", placed(making.tar_shards), 16),
+    "csv": Case("layout", "csv", lambda folder: str(making.csv_file(folder / "placed")), 16),
+    "hub": Case("address", "hf://", lambda folder: f"hf://owner/name@{hub_server.COMMIT}", 16),
 }
 
 
@@ -73,13 +82,26 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 @pytest.fixture
-def source(case: Case, workplace: Path) -> str:
-    return case.make(workplace)
+def source(case: Case, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    if case.kind != "address":
+        yield case.make(workplace)
+        return
+    constants = pytest.importorskip("huggingface_hub.constants", reason="the extra hub is not installed")
+    making.parquet_shards(workplace / "cache" / "served")
+    files = {f"data/{path.name}": path.read_bytes() for path in workplace.glob("cache/served/data/*")}
+    with hub_server.serving(files) as hub:
+        # the library has read its settings when it was imported
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        template = f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(workplace / "cache" / "hub-of-the-library"))
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        yield case.make(workplace)
 
 
 def test_nobody_is_forgotten() -> None:
     covered = {(case.kind, case.key) for case in CASES.values()}
-    assert covered == {(kind, key) for kind in ("source", "layout") for key in catalog.CATALOG[kind]}
+    assert covered == {(kind, key) for kind in ("source", "layout", "address") for key in catalog.CATALOG[kind]}
 
 
 def test_splits(case: Case, source: str) -> None:
@@ -134,7 +156,7 @@ def test_nothing_is_written_outside_the_cache(source: str, workplace: Path) -> N
 
 def test_fetch_names_the_place(source: str, workplace: Path) -> None:
     place = fetch(source)
-    assert place is None or (place.is_dir() and workplace in place.parents)
+    assert place is None or workplace in place.parents
 
 
 def test_nothing_left_out(source: str) -> None:
@@ -145,3 +167,40 @@ def test_recognised_by_its_own_layout_only(case: Case, source: str) -> None:
     if case.kind == "layout":
         found = [key for key in catalog.CATALOG["layout"] if catalog.load("layout", key).recognises(Path(source))]
         assert found == [case.key]
+
+
+def test_the_same_images_have_the_same_fingerprint_in_every_form(workplace: Path) -> None:
+    """From CIFAR's own files to all the others."""
+    making.cifar10_binary(workplace / "data" / "cifar10")
+    cifar = load_dataset("cifar10")
+    folder, parquet, tar = (workplace / name for name in ("folder", "parquet", "webdataset"))
+    for target in (folder, parquet, tar):
+        before = "cifar10" if target is folder else str(folder)
+        export(before, target.name, target, Options())
+    lines = [
+        f"{path.relative_to(folder)},{path.parent.name},{path.parent.parent.name}" for path in folder.glob("*/*/*")
+    ]
+    (folder / "images.csv").write_text("\n".join(["path,label,split", *lines]))
+    for source in (folder, parquet, tar, folder / "images.csv"):
+        splits = load_dataset(source)
+        assert splits.train.fingerprint == cifar.train.fingerprint
+        assert splits.test.fingerprint == cifar.test.fingerprint
+        assert set(splits.class_names) == set(cifar.class_names)
+
+
+def test_the_test_split_is_the_same_in_every_form(workplace: Path) -> None:
+    """Of data that comes without one, and in whatever order: the names decide."""
+    contents = making.encoded(40)
+    making.tar(
+        workplace / "one.tar",
+        [pair for i in range(40) for pair in ((f"{i:02}.png", contents[i]), (f"{i:02}.cls", b"ab"[i % 2 : i % 2 + 1]))],
+    )
+    lines = []
+    for index in reversed(range(40)):
+        (workplace / f"{index:02}.png").write_bytes(contents[index])
+        lines.append(f"{index:02}.png,{'ab'[index % 2]}")
+    (workplace / "images.csv").write_text("\n".join(["file_name,label", *lines]))
+    one, other = load_dataset(workplace / "one.tar", seed=4), load_dataset(workplace / "images.csv", seed=4)
+    assert set(one.test.ids) == set(other.test.ids)
+    assert one.test.fingerprint == other.test.fingerprint
+    assert len(one.test) == 8

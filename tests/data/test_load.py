@@ -1,5 +1,6 @@
 """`load_dataset`: how data is named, and what is said about names that do not work."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -44,29 +45,31 @@ def test_a_name_comes_before_a_folder_of_that_name(tmp_path: Path, monkeypatch: 
 
 @pytest.mark.parametrize(
     ("source", "near"),
-    [("cifar11", "cifar10"), ("photoss", "photos"), ("nothing like it", None), ("hf://owner/name", None), ("", None)],
+    [("cifar11", "cifar10"), ("photoss", "photos"), ("nothing like it", None), ("photos/*.parquet", None), ("", None)],
 )
 def test_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, near: str | None) -> None:
     making.photos(tmp_path / "photos")
     monkeypatch.chdir(tmp_path)
     ending = f"; did you mean {near!r}\\?$" if near else "$"
-    rule = rf"data is digits, cifar10, cifar100 or an existing folder; got '{source}'"
+    rule = (
+        rf"data is digits, cifar10, cifar100, hf://owner/name, or an existing folder or file; got '{re.escape(source)}'"
+    )
     with pytest.raises(UsageError, match=rule + ending) as caught:
         load_dataset(source)
     assert caught.value.exit_code == 2
 
 
 def test_a_file(tmp_path: Path) -> None:
-    (tmp_path / "data.parquet").write_bytes(b"PAR1")
+    (tmp_path / "data.zip").write_bytes(b"PK")
     with pytest.raises(
-        DataError, match=r"a data folder holds CIFAR batches, .*data\.parquet is a file; see `peregrine data"
+        DataError, match=r"data is a folder of CIFAR batches, .*data\.zip: the file is none of the last three; see `per"
     ):
-        load_dataset(tmp_path / "data.parquet")
+        load_dataset(tmp_path / "data.zip")
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(
-        DataError, match=r"a data folder holds CIFAR batches, .* holds none of them; see `peregrine data"
+        DataError, match=r"data is a folder of CIFAR batches, .*: it holds none of them; see `peregrine data"
     ):
         load_dataset(tmp_path)
 
@@ -98,4 +101,4 @@ def test_fetch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_source_is_listed_with_a_summary() -> None:
-    assert all(entry.summary for kind in ("source", "layout") for entry in catalog.CATALOG[kind].values())
+    assert all(entry.summary for kind in ("source", "layout", "address") for entry in catalog.CATALOG[kind].values())

@@ -19,7 +19,12 @@ def test_statistics(tmp_path: Path) -> None:
     assert result["classes"] == ["cat", "dog"]
     assert list(result["splits"]) == ["train", "validation", "test"]
     train = result["splits"]["train"]
-    assert train == {"images": 6, "per_class": {"cat": 3, "dog": 3}, "fingerprint": splits.train.fingerprint}
+    assert train == {
+        "images": 6,
+        "per_class": {"cat": 3, "dog": 3},
+        "balance": 1.0,
+        "fingerprint": splits.train.fingerprint,
+    }
     scaled = splits.train.images / 255
     np.testing.assert_allclose(result["mean"], scaled.mean((0, 1, 2)))
     np.testing.assert_allclose(result["std"], scaled.std((0, 1, 2)))

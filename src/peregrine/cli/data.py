@@ -1,6 +1,7 @@
-"""`peregrine data fetch|check|prepare|stats`."""
+"""`peregrine data fetch|check|prepare|stats|export`."""
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -12,12 +13,16 @@ from peregrine.errors import CheckFailed
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Get, examine and prepare data: cifar10, cifar100, digits, or a folder of images.",
-    epilog="A folder holds CIFAR batches (binary or Python), train/ and test/ with a folder per class, or a folder per "
-    "class. PEREGRINE_DATA names a folder in which cifar10 and cifar100 are looked for before they are downloaded.",
+    help="Get, examine, prepare and convert data.",
+    epilog="SRC is cifar10, cifar100 or digits; hf://owner/name on the Hugging Face hub; a .csv file of paths and "
+    "labels; .parquet files or WebDataset's .tar files: one, a folder of them, or a pattern in quotes; or a folder "
+    "with CIFAR batches (binary or Python), with train/ and test/ of a folder per class, or with a folder per class. "
+    "PEREGRINE_DATA names a folder in which cifar10 and cifar100 are looked for before they are downloaded.",
 )
 
-Source = Annotated[str, typer.Argument(metavar="SRC", help="cifar10, cifar100, digits, or a folder of images.")]
+Source = Annotated[
+    str, typer.Argument(metavar="SRC", help="A name, hf://owner/name, a folder or a file; see peregrine data --help.")
+]
 Size = Annotated[int | None, typer.Option(help="Side of the square images in pixels. Default: the data's own.")]
 Resize = Annotated[str, typer.Option(help="How other shapes become square: crop or pad.")]
 
@@ -87,6 +92,13 @@ def stats(
     rows = [[name, *(f"{part['per_class'][name]:,}" for part in parts.values())] for name in result["classes"]]
     rows.append(["all", *(f"{part['images']:,}" for part in parts.values())])
     output.table(["class", *parts], rows, title=f"{source}: {result['width']}×{result['height']} pixels")
+    if original := result.get("original"):
+        low, middle, high = (
+            f"{original['width'][name]:g}×{original['height'][name]:g}" for name in ("smallest", "median", "largest")
+        )
+        output.line(f"sizes of the files: {low} to {high} pixels, median {middle}, {original['different']:,} different")
+    balance = ", ".join(f"{part['balance']:.2f} in {name}" for name, part in parts.items())
+    output.line(f"balance, the smallest class over the largest: {balance}")
     for name in ("mean", "std"):
         output.line(f"{name} of red, green, blue (0 to 1): {', '.join(f'{value:.4f}' for value in result[name])}")
     for name, part in parts.items():
@@ -97,8 +109,37 @@ def stats(
         output.as_json(result)
 
 
+@app.command(epilog="[bold]Example[/bold]\n\nperegrine data export photos/ --to parquet photos-parquet/")
+def export(
+    source: Source,
+    destination: Annotated[Path, typer.Argument(metavar="DEST", help="A new folder.")],
+    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="parquet, folder or webdataset.")],
+    size: Annotated[
+        int | None, typer.Option(help="Side of the square images in pixels. Default: the files as they are.")
+    ] = None,
+    resize: Resize = "crop",
+    max_bad: options.MaxBad = "1%",
+    json: options.Json = False,
+) -> None:
+    """Write data in another format, with the same images: for the Hugging Face hub, or for other tools."""
+    with showing():
+        asked = _options(size, resize, max_bad)
+        result: dict[str, Any] = catalog.load("stage", "export-data")(source, to, destination, asked)
+    counts = ", ".join(f"{count:,} {name}" for name, count in result["images"].items())
+    output.line(f"{result['folder']} holds {counts} images of {len(result['classes'])} classes as {to}")
+    for note in result["notes"]:
+        output.line(note)
+    if json:
+        output.as_json(result)
+
+
 def _statistics(source: str, size: int | None, resize: str, max_bad: str) -> dict[str, Any]:
     with showing():
-        splits = catalog.load("stage", "load")(source, size=size, resize=resize, max_bad=parse_share(max_bad))
-        statistics: dict[str, Any] = catalog.load("stage", "statistics")(splits)
+        statistics: dict[str, Any] = catalog.load("stage", "statistics")(source, _options(size, resize, max_bad))
     return statistics
+
+
+def _options(size: int | None, resize: str, max_bad: str) -> Any:
+    from peregrine.data.base import Options, Resize
+
+    return Options(size, cast(Resize, resize), parse_share(max_bad))

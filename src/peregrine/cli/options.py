@@ -8,7 +8,9 @@ import typer
 Target = Annotated[str, typer.Argument(metavar="RUN|ARTIFACT", help="A run, or an artifact inside or outside one.")]
 Data = Annotated[
     str | None,
-    typer.Option("--data", metavar="SRC", help="cifar10, cifar100, digits, or a folder of images."),
+    typer.Option(
+        "--data", metavar="SRC", help="cifar10, digits, hf://owner/name, a folder or a file; see peregrine data --help."
+    ),
 ]
 OwnData = Annotated[
     str | None,
@@ -35,9 +37,7 @@ TimeBudget = Annotated[
         help="Train for so long, as 90s, 5m or 1h: picks epochs and image sizes, and without --recipe the network.",
     ),
 ]
-MaxBad = Annotated[
-    str, typer.Option("--max-bad", metavar="SHARE", help="Unreadable images tolerated in a folder, as 1% or 0.01.")
-]
+MaxBad = Annotated[str, typer.Option("--max-bad", metavar="SHARE", help="Unreadable images tolerated, as 1% or 0.01.")]
 Strategy = Annotated[
     str | None,
     typer.Option(

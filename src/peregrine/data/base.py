@@ -1,18 +1,25 @@
 """What a source of labelled images is.
 
-There are two ways to name data, and the catalogue has a kind for each:
+There are three ways to name data, and the catalogue has a kind for each:
 
 - `source`: data known by a name, `cifar10`; a `Source` finds it on this machine or downloads it.
+- `address`: data at an address, `hf://owner/name`; a function fetches it, and gives the address for good and its path.
 - `layout`: data at a path; the first `Layout` that recognises the path's content loads it.
 
-Both are satisfied by a module with these functions or by an object with these methods. Both return `Loaded`: splits of
+Sources and layouts are modules with these functions or objects with these methods. Both return `Loaded`: splits of
 uint8 images at one size, every class in every split, no validation unless the data comes with one (training splits its
 own off later), and the names of what had to be left out. Neither changes anything outside Peregrine's cache.
+
+A layout of encoded images gives a `Listing` of them to `preparing.load`, which decodes them into the store.
 """
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from peregrine.dataset import Splits
 from peregrine.errors import UsageError
@@ -59,12 +66,78 @@ class LeftOut:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An image of a data set before anything of it is read.
+
+    Attributes:
+        id: what names it to a person: printable, and no other image of the data set has it.
+        split: `train`, `validation` or `test`.
+        class_name: its label.
+        place: where its content is, in the terms of its layout.
+    """
+
+    id: str
+    split: str
+    class_name: str
+    place: Any
+
+
+Read = Callable[[], bytes]  # gives the content of one image, or raises `BadImage` with the reason
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All images of a data set, before anything of them is read.
+
+    Attributes:
+        entries: split after split.
+        class_names: in the order of the labels.
+        contents: gives for each of some entries, in their order, what reads it; that is called soon, in any thread.
+        notes: what a person should know of how it was made.
+        held_bytes: size of an image that `contents` has in memory before it is read; 0 where it has none.
+    """
+
+    entries: Sequence[Entry]
+    class_names: tuple[str, ...]
+    contents: Callable[[Iterable[Entry]], Iterator[Read]]
+    notes: tuple[str, ...] = ()
+    held_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An image on its way into another format.
+
+    Attributes:
+        split, id: as of `Entry`.
+        label: index of its class.
+        content: a JPEG, PNG, WEBP or BMP file.
+        suffix: of such a file, `.jpg`.
+    """
+
+    split: str
+    id: str
+    label: int
+    content: bytes
+    suffix: str
+
+
 @dataclass(frozen=True)
 class Loaded:
-    """Splits, and the images that are not in them because they could not be read."""
+    """What loading gives.
+
+    Attributes:
+        splits: the images.
+        left_out: the images that are not in them, because they could not be read.
+        listing: gives the files that the images come from, split after split in their order; None where there are none.
+        sizes: int32 `(N, 2)`, width and height of each of those files in pixels; None where there are none.
+    """
 
     splits: Splits
     left_out: tuple[LeftOut, ...] = ()
+    listing: Callable[[], Listing] | None = None
+    sizes: npt.NDArray[np.int32] | None = None
 
 
 class Source(Protocol):
@@ -89,7 +162,7 @@ class Source(Protocol):
 
 
 class Layout(Protocol):
-    """Data at a path, in one recognisable form."""
+    """Data at a path, in one recognisable form. A path may be a pattern, as `photos/*.parquet`."""
 
     def recognises(self, location: Path) -> bool:
         """Whether the content of `location` looks like this layout; names are looked at, files are not read."""
@@ -99,7 +172,7 @@ class Layout(Protocol):
         """Read the data at `location`.
 
         Raises:
-            DataError: the data cannot be trained on: an empty class, one class only.
+            DataError: the data cannot be trained on: an empty class, one class only, a label that means no class.
             CheckFailed: a file is damaged, or more images than `max_bad` are.
             MachineError: a folder cannot be read, or the cache cannot be written.
         """

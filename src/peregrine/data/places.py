@@ -37,17 +37,24 @@ def cache_folder() -> Path:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Create `folder`, be the only process that writes in it, and clear away what killed writers left there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(folder / ".lock")
+def lock(path: Path, writing_to: Path) -> Iterator[None]:
+    """Hold the lock file `path`, once no other process does; `writing_to` is what messages say they write to."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    held = filelock.FileLock(path)
     try:
-        lock.acquire(timeout=0)
+        held.acquire(timeout=0)
     except filelock.Timeout:
-        _log.info("waiting for another process that is writing to %s", folder)
-        lock.acquire()
+        _log.info("waiting for another process that is writing to %s", writing_to)
+        held.acquire()
     try:
-        files.sweep(folder)
         yield
     finally:
-        lock.release()
+        held.release()
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Create `folder`, be the only process that writes in it, and clear away what killed writers left there."""
+    with lock(folder / ".lock", folder):
+        files.sweep(folder)
+        yield

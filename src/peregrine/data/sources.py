@@ -8,6 +8,7 @@ from pathlib import Path
 from peregrine import catalog
 from peregrine.data import places
 from peregrine.data.base import Layout, Loaded, Options, Resize, Source
+from peregrine.data.shards import is_pattern
 from peregrine.dataset import Splits
 from peregrine.errors import DataError, UsageError, machine_error, suggestion
 
@@ -18,15 +19,16 @@ def load_dataset(
     """Load labelled images.
 
     Args:
-        source: `cifar10`, `cifar100`, `digits`, or a folder: CIFAR batches, `train/` and `test/` with a folder per
-            class, or a folder per class.
+        source: `cifar10`, `cifar100`, `digits`; a folder of CIFAR batches, of `train/` and `test/` with a folder per
+            class, or of a folder per class; Parquet files, WebDataset's tar files (a file, a folder or a pattern as
+            `photos/*.parquet`) or a CSV file; or `hf://owner/name` on the Hugging Face hub.
         size: side of the square images in pixels; None takes the data's own, or derives one and says so in the notes.
         resize: how other shapes become square: `crop` the centre or `pad` with black.
-        max_bad: fraction of a folder's images that may be unreadable and left out.
-        seed: of the test split of a folder that has none.
+        max_bad: fraction of the images that may be unreadable and left out.
+        seed: of the test split of data that has none.
 
     Returns:
-        Splits with uint8 images `(N, size, size, 3)`; validation is None unless the folder has one.
+        Splits with uint8 images `(N, size, size, 3)`; validation is None unless the data has one.
 
     Raises:
         UsageError: the source is unknown, or an argument is out of its range.
@@ -44,8 +46,8 @@ def load(source: str | Path, options: Options) -> Loaded:
         if named:
             loaded, name = named.load(options), str(source)
         else:
-            location = _existing(source)
-            loaded, name = _layout(location).load_from(location, options), str(location)
+            name, location = _located(source)
+            loaded = _layout(location).load_from(location, options)
         return replace(loaded, splits=replace(loaded.splits, source=name))
 
 
@@ -59,7 +61,7 @@ def fetch(source: str | Path) -> Path | None:
         named = _named(source)
         if named:
             return named.fetch()
-        location = _existing(source)
+        _, location = _located(source)
         _layout(location)
         return location
 
@@ -72,26 +74,43 @@ def _named(source: str | Path) -> Source | None:
     return None
 
 
+def _located(source: str | Path) -> tuple[str, Path]:
+    """What the data is called for good, and where it is; downloaded, if it is an address."""
+    for start in catalog.CATALOG["address"]:
+        if isinstance(source, str) and source.startswith(start):
+            fetched: tuple[str, Path] = catalog.load("address", start)(source)
+            return fetched
+    location = _existing(source)
+    return str(location), location
+
+
 def _existing(source: str | Path) -> Path:
     location = Path(source).expanduser().absolute()
-    if not str(source) or not location.exists():
+    if not str(source) or not (location.exists() or (is_pattern(location) and _recognised(location))):
         known = list(catalog.CATALOG["source"])
         siblings = [entry.name for entry in location.parent.iterdir()] if source and location.parent.is_dir() else []
         near = suggestion(str(source), known) or suggestion(location.name, siblings)
-        raise UsageError(f"data is {', '.join(known)} or an existing folder; got {str(source)!r}{near}")
+        raise UsageError(
+            f"data is {', '.join(known)}, hf://owner/name, or an existing folder or file; got {str(source)!r}{near}"
+        )
     return location
 
 
 def _layout(location: Path) -> Layout:
-    for key in catalog.CATALOG["layout"]:
-        layout: Layout = catalog.load("layout", key)
-        if layout.recognises(location):
-            return layout
-    held = "is a file" if location.is_file() else "holds none of them"
-    raise DataError(
-        "a data folder holds CIFAR batches, train/ and test/ with a folder per class, or a folder per class; "
-        f"{location} {held}; see `peregrine data --help`"
-    )
+    layout = _recognised(location)
+    if layout is None:
+        what = "the file is none of the last three" if location.is_file() else "it holds none of them"
+        raise DataError(
+            "data is a folder of CIFAR batches, of train/ and test/ with a folder per class, or of a folder per class, "
+            f"or it is .parquet, .tar or .csv files; got {location}: {what}; see `peregrine data --help`"
+        )
+    return layout
+
+
+def _recognised(location: Path) -> Layout | None:
+    """The layout of what is there; the libraries of one are loaded when it is asked."""
+    layouts: Iterator[Layout] = (catalog.load("layout", key) for key in catalog.CATALOG["layout"])
+    return next((layout for layout in layouts if layout.recognises(location)), None)
 
 
 @contextlib.contextmanager

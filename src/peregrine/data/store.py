@@ -1,63 +1,58 @@
-"""The store: image files decoded once and kept as one memory-mapped array.
+"""The store: images decoded once and kept as one memory-mapped array.
 
     <cache>/store/<key>/
-      images.npy    uint8 (N, size, size, 3), split after split: train, validation, test
-      labels.npy    int64 (N,)
-      ids.npy       str (N,)
-      index.json    written last: settings, splits, what was left out, size and SHA-256 of the other files
+      images.npy      uint8 (N, size, size, 3), split after split: train, validation, test
+      index.parquet   id, split, label, SHA-256, width and height of the file that each image comes from
+      store.json      written last: settings, classes, splits, what was left out, size and SHA-256 of the other files
 
 The key is a SHA-256 over everything that decides the pixels: each file's content, name, class and split, the
 preprocessing, and the version of the decoder. So a store is never stale, and the same data gives the same store,
 byte for byte.
 """
 
-import concurrent.futures
 import hashlib
-import itertools
+import io
 import json
 import logging
-import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import PIL
+import pyarrow
+import pyarrow.parquet
 
-from peregrine import files, host, progress
+from peregrine import files
 from peregrine.data import places
-from peregrine.data.base import LeftOut
+from peregrine.data.base import LeftOut, Listing
+from peregrine.data.splitting import SPLITS
 from peregrine.dataset import Dataset, Images
 from peregrine.errors import CheckFailed, DamagedFile, DataError
-from peregrine.preprocess import BadImage, Preprocess
+from peregrine.preprocess import Preprocess
 
-SPLITS = ("train", "validation", "test")  # in the order of the store
-MAX_FILE_BYTES = 256 << 20  # no photo is larger; a sparse file of a terabyte may be
+SCHEMA = 2
+IMAGES, INDEX, SETTINGS = "images.npy", "index.parquet", "store.json"
 _HASHED_BYTES = 1 << 30  # what is hashed at every opening takes half a second then; of more, only the size is compared
-_BLOCK = 256  # images decoded ahead of the writer, which bounds the memory
-_WARNINGS = 10
 
 _log = logging.getLogger("peregrine")
-T = TypeVar("T")
-R = TypeVar("R")
 
 
-@dataclass(frozen=True)
-class ImageFile:
-    """An image file with its place in the data set.
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What became of one image.
 
     Attributes:
-        path: where it is.
-        id: its path relative to the data's folder, printable.
-        split: `train`, `validation` or `test`.
-        class_name: its label.
+        digest: SHA-256 of its file in hex, or why the file cannot be read.
+        width, height: of the image in pixels, upright; 0 where it could not be decoded.
+        reason: why it was left out; empty where it was not.
     """
 
-    path: str
-    id: str
-    split: str
-    class_name: str
+    digest: str
+    width: int
+    height: int
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,18 +62,25 @@ class Store:
     Attributes:
         parts: each split that the data has; the images are views into one read-only memory map.
         left_out: the files that could not be decoded.
+        sizes: int32 `(N, 2)`, width and height of each image before it was resized.
     """
 
     parts: dict[str, Dataset]
     left_out: tuple[LeftOut, ...]
+    sizes: npt.NDArray[np.int32]
 
 
-def content_key(images: Sequence[ImageFile], digests: Sequence[str], preprocess: Preprocess) -> str:
-    """The key of the store that `images` with these SHA-256 `digests` belong into."""
-    settings = {"schema": 1, "decoder": PIL.__version__, "preprocess": preprocess.model_dump()}
+def content_key(listing: Listing, digests: Sequence[str], preprocess: Preprocess) -> str:
+    """The key of the store of a listing whose files have these digests; see `Row.digest`."""
+    settings = {
+        "schema": SCHEMA,
+        "decoder": PIL.__version__,
+        "preprocess": preprocess.model_dump(),
+        "class_names": listing.class_names,
+    }
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for image, digest in zip(images, digests, strict=True):
-        key.update(json.dumps([image.split, image.class_name, image.id, digest]).encode())
+    for entry, digest in zip(listing.entries, digests, strict=True):
+        key.update(json.dumps([entry.split, entry.class_name, entry.id, digest]).encode())
     return key.hexdigest()[:32]
 
 
@@ -87,160 +89,99 @@ def folder_of(key: str) -> Path:
     return places.cache_folder() / "store" / key
 
 
-def read(path: str) -> bytes:
-    """The content of an image file.
+def head(count: int, size: int) -> bytes:
+    """The head of `images.npy`, which has the same length for every `count`: NumPy leaves room for the axis to grow."""
+    head = io.BytesIO()
+    described = {"descr": "|u1", "fortran_order": False, "shape": (count, size, size, 3)}
+    np.lib.format.write_array_header_1_0(head, described)
+    return head.getvalue()
 
-    Raises:
-        BadImage: it cannot be read; the message says why.
+
+def finish(folder: Path, listing: Listing, rows: Sequence[Row], preprocess: Preprocess, sha256: str) -> str:
+    """Make a store of a folder in which `images.npy` holds the pixels of every row without a reason; gives its key.
+
+    Args:
+        sha256: of `images.npy` with a head that counts all rows.
     """
-    try:
-        info = Path(path).stat()
-        if not stat.S_ISREG(info.st_mode):
-            raise BadImage("not a regular file")
-        if info.st_size > MAX_FILE_BYTES:
-            raise BadImage(f"{info.st_size:,} bytes are more than {MAX_FILE_BYTES:,}")
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise BadImage((error.strerror or str(error)).lower()) from None
+    kept = [(entry, row) for entry, row in zip(listing.entries, rows, strict=True) if not row.reason]
+    with (folder / IMAGES).open("r+b") as file:
+        file.write(head(len(kept), preprocess.size))
+    digests = {IMAGES: sha256 if len(kept) == len(rows) else files.sha256(folder / IMAGES)}
+    labels = {name: label for label, name in enumerate(listing.class_names)}
+    table = pyarrow.table(
+        {
+            "id": pyarrow.array([entry.id for entry, _ in kept], pyarrow.string()),
+            "split": pyarrow.array([entry.split for entry, _ in kept], pyarrow.string()),
+            "label": pyarrow.array([labels[entry.class_name] for entry, _ in kept], pyarrow.int64()),
+            "sha256": pyarrow.array([row.digest for _, row in kept], pyarrow.string()),
+            "width": pyarrow.array([row.width for _, row in kept], pyarrow.int32()),
+            "height": pyarrow.array([row.height for _, row in kept], pyarrow.int32()),
+        }
+    )
+    pyarrow.parquet.write_table(table, folder / INDEX)
+    digests[INDEX] = files.sha256(folder / INDEX)
+    splits = {split: _span([entry.split for entry, _ in kept], split) for split in SPLITS}
+    settings = {
+        "schema": SCHEMA,
+        "decoder": PIL.__version__,
+        "preprocess": preprocess.model_dump(),
+        "class_names": listing.class_names,
+        "images": len(kept),
+        "splits": {split: span for split, span in splits.items() if span[1] > span[0]},
+        "left_out": [
+            {"id": entry.id, "reason": row.reason}
+            for entry, row in zip(listing.entries, rows, strict=True)
+            if row.reason
+        ],
+        "files": {
+            name: {"bytes": (folder / name).stat().st_size, "sha256": digest} for name, digest in digests.items()
+        },
+    }
+    files.write_json(folder / SETTINGS, settings)
+    return content_key(listing, [row.digest for row in rows], preprocess)
 
 
-def parallel(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """`map` on all cores, in order, a block at a time, so that results do not pile up before a slow consumer.
-
-    Threads are enough, because Pillow and hashlib let go of the interpreter while they compute.
-    """
-    remaining = iter(items)
-    with concurrent.futures.ThreadPoolExecutor(host.threads()) as pool:
-        while block := list(itertools.islice(remaining, _BLOCK)):
-            yield from pool.map(work, block)
-
-
-def prepare(
-    images: Sequence[ImageFile], digests: Sequence[str], preprocess: Preprocess, max_bad: float, source: Path
-) -> str:
-    """Decode `images` into their store, if it is not there yet or damaged, and return its key.
-
-    `digests` are the SHA-256 of the files. `source` is what messages call the data.
-
-    Raises:
-        CheckFailed: more than the fraction `max_bad` is unreadable, or a file changed meanwhile. Nothing is kept.
-        DataError: a class has no readable image left in a split.
-    """
-    key = content_key(images, digests, preprocess)
+def keep(finished: Path, key: str) -> None:
+    """Move a finished store to its place; where a whole one is already, it is the same, and stays."""
     target = folder_of(key)
     with places.locked(target.parent):
-        if not _is_whole(target):
-            with files.writing_folder(target) as temporary:
-                _write(temporary, images, digests, preprocess, max_bad, source)
-    return key
+        if not is_whole(target):
+            files.move_folder(finished, target)
 
 
-def open_store(key: str, max_bad: float, source: Path) -> Store | None:
+def open_store(key: str, max_bad: float, source: Path, written: bool = False) -> Store | None:
     """Open a store, or None when it is not there or damaged, and has to be prepared.
+
+    Args:
+        written: it was written a moment ago, and is not looked through again.
 
     Raises:
         CheckFailed: more than the fraction `max_bad` of the images was left out when it was prepared.
     """
     folder = folder_of(key)
-    if not _is_whole(folder):
+    if not (written or is_whole(folder)):
         return None
-    index = files.read_json(folder / "index.json")
-    left_out = tuple(LeftOut(**entry) for entry in index["left_out"])
-    total = index["images"] + len(left_out)
-    _check_bad(left_out, total, max_bad, source)
-    images: Images = np.load(folder / "images.npy", mmap_mode="r")
-    labels, ids = np.load(folder / "labels.npy"), np.load(folder / "ids.npy")
-    names = tuple(index["class_names"])
+    settings = files.read_json(folder / SETTINGS)
+    left_out = tuple(LeftOut(**entry) for entry in settings["left_out"])
+    check_bad(left_out, settings["images"] + len(left_out), max_bad, source)
+    images: Images = np.load(folder / IMAGES, mmap_mode="r")
+    index = pyarrow.parquet.read_table(folder / INDEX, columns=["id", "label", "width", "height"])
+    ids = np.array(index["id"].to_pylist(), np.str_)
+    labels = index["label"].to_numpy()
+    names = tuple(settings["class_names"])
     parts = {
         split: Dataset(images[start:stop], labels[start:stop], ids[start:stop], names)
-        for split, (start, stop) in index["splits"].items()
+        for split, (start, stop) in settings["splits"].items()
     }
-    return Store(parts, left_out)
+    return Store(parts, left_out, np.stack([index["width"].to_numpy(), index["height"].to_numpy()], axis=1))
 
 
-def _write(
-    folder: Path,
-    images: Sequence[ImageFile],
-    digests: Sequence[str],
-    preprocess: Preprocess,
-    max_bad: float,
-    source: Path,
-) -> None:
-    kept, left_out = _write_images(folder / "images.npy", images, digests, preprocess)
-    for bad in left_out[:_WARNINGS]:
-        _log.warning("left out %s: %s", bad.id, bad.reason)
-    if len(left_out) > _WARNINGS:
-        _log.warning("left out %d more; `peregrine data check %s` lists all", len(left_out) - _WARNINGS, source)
-    _check_bad(left_out, len(images), max_bad, source)
-    class_names = sorted({image.class_name for image in images})
-    splits = {split: _span([image.split for image in kept], split) for split in SPLITS}
-    _check_classes(images, kept, source)
-    np.save(folder / "labels.npy", np.array([class_names.index(image.class_name) for image in kept], np.int64))
-    np.save(folder / "ids.npy", np.array([image.id for image in kept]))
-    index = {
-        "schema": 1,
-        "decoder": PIL.__version__,
-        "preprocess": preprocess.model_dump(),
-        "class_names": class_names,
-        "images": len(kept),
-        "splits": {split: span for split, span in splits.items() if span[1] > span[0]},
-        "left_out": [asdict(bad) for bad in left_out],
-        "files": {
-            name: {"bytes": (folder / name).stat().st_size, "sha256": files.sha256(folder / name)}
-            for name in ("images.npy", "labels.npy", "ids.npy")
-        },
-    }
-    files.write_json(folder / "index.json", index)
+def check_bad(left_out: Sequence[LeftOut], total: int, max_bad: float, source: Path) -> None:
+    """Refuse data of which too much is unreadable.
 
-
-def _write_images(
-    path: Path, images: Sequence[ImageFile], digests: Sequence[str], preprocess: Preprocess
-) -> tuple[list[ImageFile], list[LeftOut]]:
-    """Append the decodable images to one `.npy`, in order; what was kept, and what was left out.
-
-    Written, not memory-mapped: a full disk is an error for a write and the end of the process for a map.
+    Raises:
+        CheckFailed: it is more than the fraction `max_bad` of `total`.
     """
-
-    def decode(item: tuple[ImageFile, str]) -> Images | BadImage:
-        image, digest = item
-        try:
-            content = read(image.path)
-            if hashlib.sha256(content).hexdigest() != digest:
-                raise CheckFailed(f"{image.path} changed while it was being read; wait until nothing writes, run again")
-            return preprocess(content)
-        except BadImage as bad:
-            return bad
-
-    kept: list[ImageFile] = []
-    left_out: list[LeftOut] = []
-    with path.open("wb") as file, progress.bar("prepare images", len(images), "image") as advance:
-        _write_header(file, len(images), preprocess.size)
-        for image, decoded in zip(images, parallel(decode, zip(images, digests, strict=True)), strict=True):
-            if isinstance(decoded, BadImage):
-                left_out.append(LeftOut(image.id, str(decoded)))
-            else:
-                file.write(np.ascontiguousarray(decoded).data)
-                kept.append(image)
-            advance()
-        file.seek(0)
-        _write_header(file, len(kept), preprocess.size)
-    return kept, left_out
-
-
-def _write_header(file: Any, count: int, size: int) -> None:
-    """The `.npy` header, which has the same length for every `count`: NumPy leaves room for the first axis to grow."""
-    header = {"descr": "|u1", "fortran_order": False, "shape": (count, size, size, 3)}
-    np.lib.format.write_array_header_1_0(file, header)
-
-
-def _span(splits: list[str], split: str) -> list[int]:
-    """First and one past the last index of `split` in a list where each split is one stretch."""
-    count = splits.count(split)
-    start = splits.index(split) if count else 0
-    return [start, start + count]
-
-
-def _check_bad(left_out: Sequence[LeftOut], total: int, max_bad: float, source: Path) -> None:
     if len(left_out) > max_bad * total:
         first = "; ".join(f"{bad.id} ({bad.reason})" for bad in left_out[:3])
         more = f"; and {len(left_out) - 3} more" if len(left_out) > 3 else ""
@@ -250,9 +191,14 @@ def _check_bad(left_out: Sequence[LeftOut], total: int, max_bad: float, source: 
         )
 
 
-def _check_classes(images: Sequence[ImageFile], kept: Sequence[ImageFile], source: Path) -> None:
-    wanted = {(image.split, image.class_name) for image in images}
-    lost = sorted(wanted - {(image.split, image.class_name) for image in kept})
+def check_classes(listing: Listing, rows: Sequence[Row], source: Path) -> None:
+    """Refuse data in which a class has nothing left.
+
+    Raises:
+        DataError: none of the images of a class in a split could be decoded.
+    """
+    kept = {(entry.split, entry.class_name) for entry, row in zip(listing.entries, rows, strict=True) if not row.reason}
+    lost = sorted({(entry.split, entry.class_name) for entry in listing.entries} - kept)
     if lost:
         split, name = lost[0]
         raise DataError(
@@ -261,12 +207,19 @@ def _check_classes(images: Sequence[ImageFile], kept: Sequence[ImageFile], sourc
         )
 
 
-def _is_whole(folder: Path) -> bool:
-    """Whether a store is there with every file as its index says; a damaged one is reported and prepared again."""
-    if not (folder / "index.json").exists():
+def _span(splits: list[str], split: str) -> list[int]:
+    """First and one past the last index of `split` in a list where each split is one stretch."""
+    count = splits.count(split)
+    start = splits.index(split) if count else 0
+    return [start, start + count]
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a store is there with every file as its settings say; a damaged one is reported and prepared again."""
+    if not (folder / SETTINGS).exists():
         return False
     try:
-        for name, expected in files.read_json(folder / "index.json")["files"].items():
+        for name, expected in files.read_json(folder / SETTINGS)["files"].items():
             size = (folder / name).stat().st_size
             if size != expected["bytes"]:
                 raise DamagedFile(f"{name} has {size:,} bytes, not {expected['bytes']:,}")
