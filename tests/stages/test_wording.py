@@ -53,3 +53,8 @@ def test_long_names_lose_their_middle_and_keep_both_ends() -> None:
 
 def test_control_characters_cannot_turn_a_line_around() -> None:
     assert wording.short("dog\u202egod\n", 20) == "dog\ufffdgod\ufffd"
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.068, "+0.07"), (-11.85, "−11.85"), (-0.004, "0.00"), (0, "0.00")])
+def test_changes_have_a_sign(value: float, text: str) -> None:
+    assert wording.points(value) == text
