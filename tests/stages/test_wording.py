@@ -76,3 +76,8 @@ def test_small_differences_have_powers(value: float, text: str) -> None:
 
 def test_a_ratio_has_three_digits() -> None:
     assert [wording.ratio(value) for value in (3.618, 0.9067, 12.34)] == ["3.62×", "0.907×", "12.3×"]
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.068, "+0.07"), (-11.85, "−11.85"), (-0.004, "0.00"), (0, "0.00")])
+def test_changes_have_a_sign(value: float, text: str) -> None:
+    assert wording.points(value) == text

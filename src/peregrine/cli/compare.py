@@ -89,6 +89,9 @@ def _print_cost(result: dict[str, Any]) -> None:
             f"{fastest['throughput_per_s']:,.0f} ({fastest['candidate']})" if fastest else "–",
         ])  # fmt: skip
     output.table(["model", "network", "recipe", "epochs", "training", "MB", "images/s, at most"], rows)
+    machines = {model["training"]["machine"] for model in result["models"] if model["training"]}
+    if len(machines) == 1:  # where there are more, a note tells which is whose
+        output.line(f"Trained on {machines.pop() or 'an unknown machine'}.")
 
 
 def _print_comparison(comparison: dict[str, Any]) -> None:

@@ -8,10 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-import numpy as np
-from scipy import stats
-
 from peregrine.errors import UsageError, suggestion
+from peregrine.stages import ratios
 from peregrine.stages.wording import number, size
 
 Row = Mapping[str, Any]
@@ -246,8 +244,7 @@ def _nobody(
 def differ(one: Entry, other: Entry, objective: Objective, benchmark: Row) -> bool:
     """Whether a difference was measured: by the benchmark's own verdict where it compares the two, else by the rounds.
 
-    Rounds are interleaved, so each round of the one is paired with the same of the other: no difference was measured
-    where the 95% interval of the mean logarithm of their ratios (Student's t) has both signs. Sizes are exact.
+    Rounds are interleaved, so each round of the one is paired with the same of the other. Sizes are exact.
     """
     metric = objective.metric
     mine, others = _row(one), _row(other)
@@ -259,9 +256,8 @@ def differ(one: Entry, other: Entry, objective: Objective, benchmark: Row) -> bo
     rounds = [row.get(f"{metric}_rounds", ()) for row in (mine, others)]
     if len(rounds[0]) != len(rounds[1]) or len(rounds[0]) < 2:
         return bool(mine[metric] != others[metric])
-    ratios = np.log(np.asarray(rounds[0], float) / np.asarray(rounds[1], float))
-    half = stats.t.ppf(0.975, len(ratios) - 1) * ratios.std(ddof=1) / math.sqrt(len(ratios))
-    return bool(abs(ratios.mean()) > half)
+    found = ratios.compare(rounds[0], rounds[1], objective.highest)
+    return bool(found["verdict"] != "no difference measured")
 
 
 def _order(entry: Entry, objective: Objective) -> tuple[float, float]:
