@@ -1,5 +1,7 @@
 """The page in a real Chromium: nothing goes wrong, nothing leaves, and people can read and use it."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -236,9 +238,6 @@ def test_a_run_of_an_older_version_is_shown(started: Tab, tmp_path: Path, valida
 
 def test_the_watched_page_follows_the_run(started: Tab, tmp_path: Path) -> None:
     """And keeps what was opened and where one was."""
-    import subprocess
-    import sys
-
     followed = new_run(tmp_path / "run")
     fill(followed)
     command = [sys.executable, "-m", "peregrine", "report", str(followed.path), "--watch"]

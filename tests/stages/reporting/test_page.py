@@ -152,22 +152,37 @@ def test_what_issue_6_brought_is_shown(full: RunDirectory) -> None:
     assert "1.01× no difference measured" in benchmark
     assert "1,880 1,842 to 1,918 1 baseline" in benchmark
     assert "2.00 s 468 0.30 s 1.25 s 0.75 s 312.0 MB 8.0 MB 7.70 ms at 120/s" in benchmark
-    assert "LoadGen's accuracy mode logged those of 2 candidates, and all agree." in benchmark
+    assert "logged 10,000 answers of 2 candidates, and 100.00% are the answers that were scored." in benchmark
     assert f"Preprocessing alone: 4,250 images/s (JPEG of {SCRIPT})." in benchmark
     assert "Cores that other programs kept busy: 0.8 before, 2.1 after; clock: 3,100 to 3,700 MHz." in benchmark
     assert "Throughput by batch size" in benchmark
 
 
-def test_an_answer_that_changes_while_it_is_timed_is_a_caution(full: RunDirectory) -> None:
+def test_what_failed_while_it_was_measured_is_a_caution(full: RunDirectory) -> None:
     content = files.read_json(full.results / "benchmark.json")
-    content["rows"][0]["accuracy_mode"]["agreement"] = 0.1
+    content["rows"][0]["accuracy_mode"]["timed_agreement"] = 0.9
+    content["skipped"] = [
+        {"candidate": "fast@fake", "reason": "it answers otherwise than it was proved to", "error": "ParityFailed"},
+        {"candidate": "tensorrt@tensorrt", "reason": "there is no GPU", "error": "MissingDevice"},
+    ]
     files.write_json(full.results / "benchmark.json", content)
-    benchmark = page_of(full).section("benchmark")
-    assert (
-        "torch@torch answered something else while it was timed: on 500 images only 10.00% of the logged answers are "
-        "those that were scored. Its times are worth nothing."
-    ) in benchmark
-    assert "all agree" not in benchmark
+    page = page_of(full)
+    cautions = [element.text for element in page.all("div") if element.attributes.get("class") == "caution"]
+    said = "fast@fake failed while it was measured: it answers otherwise than it was proved to."
+    assert any(said in text for text in cautions)
+    benchmark = page.section("benchmark")
+    assert benchmark.count("fast@fake") == 1
+    assert "tensorrt@tensorrt was skipped: there is no GPU." in benchmark
+    assert "and 95.00% are the answers that were scored." in benchmark
+
+
+def test_nothing_to_withhold(full: RunDirectory) -> None:
+    content = files.read_json(full.results / "inference_results.json")
+    content["reject"] |= {"threshold": 0.0, "coverage": 1.0, "accuracy": 0.95}
+    files.write_json(full.results / "inference_results.json", content)
+    evaluation = page_of(full).section("evaluation")
+    assert "all answers together are as accurate as was aimed at on validation (98.0%)." in evaluation
+    assert "reject threshold" not in evaluation
 
 
 @pytest.mark.parametrize("validation", [0.1, "none"])

@@ -202,7 +202,7 @@ def coverage(rows: Sequence[Row], reject: Row | None) -> Chart:
     )
     rules: tuple[Rule, ...] = ()
     title = "The less it answers, the more is right"
-    if reject:
+    if reject and reject["threshold"] > 0:
         x, _ = place(across, up, min(max(reject["coverage"], across.low), 1.0), up.low)
         rules = (Rule(x, 0, x, 100, "kept", "reject threshold"),)
         title = (

@@ -192,9 +192,23 @@ def sweep(rows: Sequence[Row]) -> Chart | None:
     )
 
 
-def differing_answers(rows: Sequence[Row]) -> list[Row]:
-    """Rows whose timed answers are not the scored ones, by LoadGen's accuracy mode."""
-    return [row for row in rows if row.get("accuracy_mode") and row["accuracy_mode"]["agreement"] < 1]
+def timed_answers(rows: Sequence[Row]) -> dict[str, Any] | None:
+    """What LoadGen's accuracy mode logged of all rows: `candidates`, `answers`, and the share that is `same`.
+
+    That is, the share of the timed answers that are those that were scored. None where nothing was logged.
+    """
+    modes = [row["accuracy_mode"] for row in rows if (row.get("accuracy_mode") or {}).get("timed_answers")]
+    if not modes:
+        return None
+    answers = sum(mode["timed_answers"] for mode in modes)
+    same = sum(mode["timed_answers"] * mode["timed_agreement"] for mode in modes)
+    return {"candidates": len(modes), "answers": answers, "same": same / answers}
+
+
+def refused(benchmark: Row | None) -> list[Row]:
+    """Candidates that failed a check while they were measured, such as one that answered something else."""
+    entries = (benchmark or {}).get("skipped", [])
+    return [entry for entry in entries if entry.get("error", "") not in ("", "MissingDependency", "MissingDevice")]
 
 
 def _thousands(value: float) -> str:
