@@ -176,16 +176,17 @@ class Subject:
     source: str
     prefix: str
 
-    def candidates(self) -> Iterator[Candidate]:
-        """Those that parity did not refuse; an ancestor needs no proof."""
+    def candidates(self) -> Iterator[tuple[Candidate, dict[str, Any]]]:
+        """Those that parity did not refuse, with their proofs; an ancestor needs none."""
         for artifact in self.artifacts:
-            verdicts = artifact.evidence().get("parity", {})
+            proofs = artifact.evidence().get("parity", {})
             for candidate in candidates(artifact):
-                if verdicts.get(candidate.key, {}).get("verdict", "passed") != "failed":
-                    yield candidate
+                proof = proofs.get(candidate.key, {})
+                if proof.get("verdict") != "failed":
+                    yield candidate, proof
 
     def candidate_keys(self) -> list[str]:
-        return [self.prefix + candidate.key for candidate in self.candidates()]
+        return [self.prefix + candidate.key for candidate, _ in self.candidates()]
 
 
 def _subjects(found: Sequence[Target], data: str | Path | Splits | None) -> list[Subject]:
@@ -290,10 +291,18 @@ def _entries(subject: Subject, stack: ExitStack) -> list[Entry]:
         expected = ancestor_answers(subject.target, test)
     except (MissingDependency, MissingDevice):  # and nobody asked it before
         expected = None
-    own = run.read()["data"].get("fingerprints", {}).get("test") == test.fingerprint
     return [
-        Entry(subject.prefix + candidate.key, candidate, images, folder, test.labels, expected, own, run.logs)
-        for candidate in subject.candidates()
+        Entry(
+            key=subject.prefix + candidate.key,
+            candidate=candidate,
+            images=images,
+            encoded=folder,
+            labels=test.labels,
+            expected=expected,
+            proved=proof.get("fingerprint") == test.fingerprint,
+            logs=run.logs,
+        )
+        for candidate, proof in subject.candidates()
     ]
 
 

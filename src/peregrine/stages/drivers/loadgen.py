@@ -194,7 +194,8 @@ class LoadGen:
         finally:
             lg.DestroyQSL(library)
             lg.DestroySUT(system)
-        (self._logs / f"{name}_trace.json").unlink(missing_ok=True)  # empty
+        for empty in ("trace", "accuracy") if settings.get("mode") is None else ("trace",):
+            (self._logs / f"{name}_{empty}.json").unlink(missing_ok=True)
         return (self._logs / f"{name}_summary.txt").read_text("utf-8")
 
     def _logged(self, images: int) -> Probabilities:
