@@ -33,7 +33,7 @@ def interval(rounds: Sequence[float]) -> tuple[float, float]:
     Args:
         rounds: positive figures, one per round.
 
-    Source: Hesterberg, What Teachers Should Know About the Bootstrap (2015), section 4.5, expanded percentile interval.
+    Source: Hesterberg, What Teachers Should Know About the Bootstrap (2015), the expanded percentile interval.
     """
     logs = np.log(np.asarray(rounds, np.float64))
     count = len(logs)

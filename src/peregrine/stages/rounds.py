@@ -150,7 +150,7 @@ class Bench:
     def rounds(self) -> None:
         """All rounds, each scenario in an order of its own."""
         self._watch.look()
-        for _ in range(self.plan.rounds):
+        for _ in range(self.plan.rounds if self.plan.in_rounds else 0):
             for scenario in self.plan.in_rounds:
                 for entry in self._shuffled():
                     self._guarded(entry, functools.partial(self._round, scenario=scenario))
@@ -228,6 +228,11 @@ class Bench:
         self._workers[entry.key] = self._stack.enter_context(worker)
         found.opened = {**opened, "cold_start_seconds": seconds}
         found.opened |= self._call(entry, "prepare", seconds=self.plan.warmup_seconds)
+        if found.opened["threads"] != entry.candidate.threads:
+            logger.warning(
+                "%s was asked to run with %s, and runs with %d",
+                entry.key, wording.count(entry.candidate.threads, "thread"), found.opened["threads"],
+            )  # fmt: skip
         output = entry.images.with_name("answers.npz")
         found.split_ns = self._call(entry, "ask-all", output=str(output), seconds=self.plan.seconds)["split_ns"]
         with np.load(output, allow_pickle=False) as saved:
