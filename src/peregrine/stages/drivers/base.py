@@ -15,6 +15,8 @@ import numpy.typing as npt
 from peregrine.artifact import Probabilities
 from peregrine.dataset import Images
 
+LEAST_SINGLE, LEAST_OFFLINE = 10, 2  # calls of a round, however slow they are
+
 Predict = Callable[[Images], Probabilities]
 Places = npt.NDArray[np.intp]
 

@@ -21,8 +21,7 @@ import numpy as np
 from peregrine.artifact import Probabilities
 from peregrine.dataset import Images
 from peregrine.errors import CheckFailed
-from peregrine.stages.drivers.base import Predict, Timed
-from peregrine.stages.drivers.plain import LEAST_OFFLINE, LEAST_SINGLE
+from peregrine.stages.drivers.base import LEAST_OFFLINE, LEAST_SINGLE, Predict, Timed
 
 SERVER_LIMIT_MS = 15.0  # for 99% of the queries; MLPerf's limit for image classification
 SERVER_SIZES = (1, 2, 4, 8)  # warmed up: libraries may set themselves up for each size, and for each thread
