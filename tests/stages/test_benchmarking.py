@@ -1,6 +1,7 @@
 """The benchmark with test doubles in real worker processes: who is slow is told so, and who cheats is caught."""
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from peregrine.catalog import CATALOG, Entry
 from peregrine.dataset import Splits
 from peregrine.errors import CheckFailed, MissingDependency, UsageError
 from peregrine.stages import benchmarking
-from peregrine.stages.benchmarking import Plan, attempt, benchmark, make_plan, refuse
+from peregrine.stages.benchmarking import attempt, benchmark, make_plan, refuse
 from peregrine.stages.target import Target
 
 DRIVERS = [
@@ -164,7 +165,7 @@ def test_full_mode_has_queries_and_a_sweep(tmp_path: Path, data: Splits, monkeyp
     monkeypatch.setattr(benchmarking.host, "threads", lambda: 2)
     run = fake_runs.run(tmp_path / "run", {"openvino": {"delay_s": 0.001}}, data)
     quick = make_plan(None, 2, True)
-    shorter = Plan(benchmarking.SCENARIOS, 2, quick.seconds, quick.warmup_seconds, 2, 0.5, 0.02, "loadgen")
+    shorter = replace(quick, scenarios=benchmarking.SCENARIOS, starts=2, server_seconds=0.5, sweep_seconds=0.02)
     monkeypatch.setattr(benchmarking, "make_plan", lambda *_: shorter)
     result = benchmark(run.path, data=data, out=tmp_path / "out")
     assert result["mode"] == "full"

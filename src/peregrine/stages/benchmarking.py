@@ -155,10 +155,28 @@ def make_plan(scenarios: Sequence[str] | None, rounds: int | None, quick: bool) 
     everything = QUICK if quick or driver == "plain" else SCENARIOS
     chosen = tuple(name for name in SCENARIOS if name in (scenarios or everything))
     if quick:
-        return Plan(chosen, rounds or 5, 0.12, 0.6, 1, 1.0, 0.0, driver)
+        return Plan(
+            scenarios=chosen,
+            rounds=rounds or 5,
+            seconds=0.12,
+            warmup_seconds=0.6,
+            starts=1,
+            server_seconds=1.0,
+            sweep_seconds=0.0,
+            driver=driver,
+        )
     if driver == "plain":
         logger.info("queries at random times are not measured: LoadGen is missing; pip install 'peregrine[loadgen]'")
-    return Plan(chosen, rounds or 7, 0.3, 2.0, 2, 1.5, 0.0 if scenarios else 0.15, driver)
+    return Plan(
+        scenarios=chosen,
+        rounds=rounds or 7,
+        seconds=0.3,
+        warmup_seconds=2.0,
+        starts=2,
+        server_seconds=1.5,
+        sweep_seconds=0.0 if scenarios else 0.15,
+        driver=driver,
+    )
 
 
 @dataclass(frozen=True)
