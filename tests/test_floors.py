@@ -42,7 +42,7 @@ def plugged(kind: str) -> set[str]:
     return {module.rpartition(".")[0] for module in modules} if kind == "engine" else modules
 
 
-@pytest.mark.parametrize("kind", ["source", "engine", "model", "edge", "runtime", "foreign"])
+@pytest.mark.parametrize("kind", ["source", "engine", "model", "edge", "runtime", "foreign", "driver"])
 def test_plug_ins_of_a_kind_do_not_know_each_other(graph: grimp.ImportGraph, kind: str) -> None:
     for module in plugged(kind):
         for other in plugged(kind) - {module}:
@@ -59,7 +59,7 @@ def test_only_the_catalogue_imports_by_name() -> None:
 
 def test_the_catalogues_modules_are_imported_by_nobody(graph: grimp.ImportGraph) -> None:
     """What needs a heavy library is reached through the catalogue, from outside its own corner."""
-    for kind in ("engine", "model", "edge", "runtime", "foreign"):
+    for kind in ("engine", "model", "edge", "runtime", "foreign", "driver"):
         for entry in CATALOG[kind].values():
             module = entry.target.partition(":")[0]
             if module in graph.modules:

@@ -1,6 +1,7 @@
 """The benchmark with test doubles in real worker processes: who is slow is told so, and who cheats is caught."""
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,12 @@ import pytest
 
 import fake_runs
 from peregrine import files
+from peregrine.artifact import Artifact
 from peregrine.catalog import CATALOG, Entry
 from peregrine.dataset import Splits
 from peregrine.errors import CheckFailed, MissingDependency, UsageError
 from peregrine.stages import benchmarking
-from peregrine.stages.benchmarking import Plan, attempt, benchmark, make_plan, refuse
+from peregrine.stages.benchmarking import attempt, benchmark, make_plan, refuse
 from peregrine.stages.target import Target
 
 DRIVERS = [
@@ -125,7 +127,8 @@ def test_on_the_images_of_its_proof_the_accuracy_mode_is_as_strict_as_the_proof(
     tmp_path: Path, data: Splits, driver: str
 ) -> None:
     run = fake_runs.run(tmp_path / "run", {"openvino": {"stale": True}}, data)
-    run.update(data={"source": "memory", "fingerprints": {"test": data.test.fingerprint}})
+    proof = {"verdict": "passed", "fingerprint": data.test.fingerprint}
+    Artifact.open(run.artifact_path("openvino")).learn("parity", {"openvino@fake": proof})
     result = attempt(run.path, data=data, quick=True, rounds=1)
     assert list(by_key(result)) == ["onnx@fake"]
     (entry,) = result["skipped"]
@@ -162,7 +165,7 @@ def test_full_mode_has_queries_and_a_sweep(tmp_path: Path, data: Splits, monkeyp
     monkeypatch.setattr(benchmarking.host, "threads", lambda: 2)
     run = fake_runs.run(tmp_path / "run", {"openvino": {"delay_s": 0.001}}, data)
     quick = make_plan(None, 2, True)
-    shorter = Plan(benchmarking.SCENARIOS, 2, quick.seconds, quick.warmup_seconds, 2, 0.5, 0.02, "loadgen")
+    shorter = replace(quick, scenarios=benchmarking.SCENARIOS, starts=2, server_seconds=0.5, sweep_seconds=0.02)
     monkeypatch.setattr(benchmarking, "make_plan", lambda *_: shorter)
     result = benchmark(run.path, data=data, out=tmp_path / "out")
     assert result["mode"] == "full"

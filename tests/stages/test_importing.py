@@ -116,7 +116,7 @@ def test_openvino_runs_and_is_proved_beside_onnx_runtime(file: Path, digits: Spl
     (answers,) = RunDirectory(run).cache.glob("answers-*")  # ONNX Runtime's: OpenVINO's are not the ancestor's
     with np.load(answers) as kept, peregrine.open(artifact) as runtime:
         np.testing.assert_array_equal(kept["probabilities"], runtime.predict(digits.test.images[:]))
-    measured = peregrine.benchmark(run, data=digits, rounds=1)["rows"]
+    measured = peregrine.benchmark(run, data=digits, rounds=1, quick=True)["rows"]
     assert {"onnx@onnxruntime", "onnx@openvino", "openvino@openvino"} <= {row["candidate"] for row in measured}
     assert "has not been measured" not in report(run).read_text()
 

@@ -352,7 +352,7 @@ def test_an_export_that_predicts_something_else_is_refused(copy: Path) -> None:
     assert (copy / "artifacts" / "onnx" / "model.onnx").is_file(), "kept for study"
     with peregrine.open(copy) as model:
         assert model.candidate.key == "torch@torch", "not used"
-    measured = peregrine.benchmark(copy, rounds=1)["rows"]
+    measured = peregrine.benchmark(copy, rounds=1, quick=True)["rows"]
     assert [row["candidate"] for row in measured] == ["torch@torch"]
 
 
@@ -410,7 +410,7 @@ with peregrine.open(export.artifact, verify=True) as model:
     probabilities = model.predict(model.preprocess.fit_array(splits.test.images))
 assert probabilities.shape == (len(splits.test), 10), probabilities.shape
 assert abs((probabilities.argmax(1) == splits.test.labels).mean() - figures["accuracy"]) < 0.02
-rows = peregrine.benchmark("api", rounds=1)["rows"]
+rows = peregrine.benchmark("api", rounds=1, quick=True)["rows"]
 print(*(row["candidate"] for row in rows), peregrine.report("api"))
 """
     ended = subprocess.run([sys.executable, "-c", script], cwd=work, capture_output=True, text=True)

@@ -155,10 +155,28 @@ def make_plan(scenarios: Sequence[str] | None, rounds: int | None, quick: bool) 
     everything = QUICK if quick or driver == "plain" else SCENARIOS
     chosen = tuple(name for name in SCENARIOS if name in (scenarios or everything))
     if quick:
-        return Plan(chosen, rounds or 5, 0.12, 0.6, 1, 1.0, 0.0, driver)
+        return Plan(
+            scenarios=chosen,
+            rounds=rounds or 5,
+            seconds=0.12,
+            warmup_seconds=0.6,
+            starts=1,
+            server_seconds=1.0,
+            sweep_seconds=0.0,
+            driver=driver,
+        )
     if driver == "plain":
         logger.info("queries at random times are not measured: LoadGen is missing; pip install 'peregrine[loadgen]'")
-    return Plan(chosen, rounds or 7, 0.3, 2.0, 2, 1.5, 0.0 if scenarios else 0.15, driver)
+    return Plan(
+        scenarios=chosen,
+        rounds=rounds or 7,
+        seconds=0.3,
+        warmup_seconds=2.0,
+        starts=2,
+        server_seconds=1.5,
+        sweep_seconds=0.0 if scenarios else 0.15,
+        driver=driver,
+    )
 
 
 @dataclass(frozen=True)
@@ -176,16 +194,17 @@ class Subject:
     source: str
     prefix: str
 
-    def candidates(self) -> Iterator[Candidate]:
-        """Those that parity did not refuse; an ancestor needs no proof."""
+    def candidates(self) -> Iterator[tuple[Candidate, dict[str, Any]]]:
+        """Those that parity did not refuse, with their proofs; an ancestor needs none."""
         for artifact in self.artifacts:
-            verdicts = artifact.evidence().get("parity", {})
+            proofs = artifact.evidence().get("parity", {})
             for candidate in candidates(artifact):
-                if verdicts.get(candidate.key, {}).get("verdict", "passed") != "failed":
-                    yield candidate
+                proof = proofs.get(candidate.key, {})
+                if proof.get("verdict") != "failed":
+                    yield candidate, proof
 
     def candidate_keys(self) -> list[str]:
-        return [self.prefix + candidate.key for candidate in self.candidates()]
+        return [self.prefix + candidate.key for candidate, _ in self.candidates()]
 
 
 def _subjects(found: Sequence[Target], data: str | Path | Splits | None) -> list[Subject]:
@@ -290,10 +309,18 @@ def _entries(subject: Subject, stack: ExitStack) -> list[Entry]:
         expected = ancestor_answers(subject.target, test)
     except (MissingDependency, MissingDevice):  # and nobody asked it before
         expected = None
-    own = run.read()["data"].get("fingerprints", {}).get("test") == test.fingerprint
     return [
-        Entry(subject.prefix + candidate.key, candidate, images, folder, test.labels, expected, own, run.logs)
-        for candidate in subject.candidates()
+        Entry(
+            key=subject.prefix + candidate.key,
+            candidate=candidate,
+            images=images,
+            encoded=folder,
+            labels=test.labels,
+            expected=expected,
+            proved=proof.get("fingerprint") == test.fingerprint,
+            logs=run.logs,
+        )
+        for candidate, proof in subject.candidates()
     ]
 
 

@@ -13,6 +13,7 @@ EXTRAS = {
     "tensorflow": ("tensorflow", "keras", "tf2onnx", "tensorboard"),
     "torch": ("torch", "onnxscript", "safetensors", "tensorboard"),
     "litert": ("ai_edge_litert",),
+    "loadgen": ("mlperf_loadgen",),
     "openvino": ("openvino", "nncf"),
     "tensorrt": ("tensorrt|tensorrt_rtx", "torch"),  # either
 }

@@ -33,7 +33,7 @@ def interval(rounds: Sequence[float]) -> tuple[float, float]:
     Args:
         rounds: positive figures, one per round.
 
-    Source: Hesterberg, What Teachers Should Know About the Bootstrap (2015), section 4.5, expanded percentile interval.
+    Source: Hesterberg, What Teachers Should Know About the Bootstrap (2015), the expanded percentile interval.
     """
     logs = np.log(np.asarray(rounds, np.float64))
     count = len(logs)
@@ -92,14 +92,18 @@ def compare_rows(rows: Sequence[dict[str, Any]], baseline: str) -> list[dict[str
 
 
 def pareto(rows: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
-    """Per figure, the Candidates that no other beats in it without losing accuracy, the most accurate first."""
+    """Per figure, the Candidates that no other beats in it without losing accuracy, the most accurate first.
+
+    Of several that are equal in both, as runtimes of one file are in size, the first is named.
+    """
     fronts = {}
     for key, more_is_better in FRONTS.items():
         sign = 1 if more_is_better else -1
         known = [row for row in rows if row.get("accuracy") is not None and key in row]
         points = {row["candidate"]: (row["accuracy"], sign * row[key]) for row in known}
-        best = [name for name, point in points.items() if not any(_beats(other, point) for other in points.values())]
-        fronts[key] = sorted(best, key=lambda name: points[name], reverse=True)
+        first = {point: name for name, point in reversed(points.items())}
+        best = [point for point in first if not any(_beats(other, point) for other in first)]
+        fronts[key] = [first[point] for point in sorted(best, reverse=True)]
     return fronts
 
 

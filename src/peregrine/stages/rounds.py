@@ -72,7 +72,7 @@ class Entry:
         encoded: folder with some of them as image files.
         labels: of the test images.
         expected: what the ancestor says to them, `(N, C)`; None where nobody can ask it.
-        proved: whether the proof was on these very images, so that another answer now is a failure.
+        proved: whether there is a proof on these very images, so that other answers now are a failure.
         logs: folder.
     """
 
@@ -150,7 +150,7 @@ class Bench:
     def rounds(self) -> None:
         """All rounds, each scenario in an order of its own."""
         self._watch.look()
-        for _ in range(self.plan.rounds):
+        for _ in range(self.plan.rounds if self.plan.in_rounds else 0):
             for scenario in self.plan.in_rounds:
                 for entry in self._shuffled():
                     self._guarded(entry, functools.partial(self._round, scenario=scenario))
@@ -173,14 +173,15 @@ class Bench:
     def sweep(self, keys: Sequence[str], threads: Sequence[int]) -> list[dict[str, Any]]:
         """Batch sizes × threads of some Candidates, one after the other; other threads have a process of their own."""
         rows: list[dict[str, Any]] = []
-        for entry in (self._entries[key] for key in keys):
-            on_cpu = entry.candidate.provider == "cpu"
-            for count in sorted({entry.candidate.threads, *threads} if on_cpu else {entry.candidate.threads}):
-                try:
-                    rows += [{"candidate": entry.key, **row} for row in self._sweep(entry, count)]
-                except CheckFailed as error:  # the rounds have been measured, and stay
-                    logger.warning("no sweep of %s with %s: %s", entry.key, wording.count(count, "thread"), error)
-            self._advance(note=entry.key)
+        with progress.bar("batch sizes and threads", total=len(keys), unit="candidate") as advance:
+            for entry in (self._entries[key] for key in keys):
+                on_cpu = entry.candidate.provider == "cpu"
+                for count in sorted({entry.candidate.threads, *threads} if on_cpu else {entry.candidate.threads}):
+                    try:
+                        rows += [{"candidate": entry.key, **row} for row in self._sweep(entry, count)]
+                    except CheckFailed as error:  # the rounds have been measured, and stay
+                        logger.warning("no sweep of %s with %s: %s", entry.key, wording.count(count, "thread"), error)
+                advance(note=entry.key)
         return rows
 
     def _guarded(self, entry: Entry, step: Callable[[Entry], None]) -> None:
@@ -227,6 +228,11 @@ class Bench:
         self._workers[entry.key] = self._stack.enter_context(worker)
         found.opened = {**opened, "cold_start_seconds": seconds}
         found.opened |= self._call(entry, "prepare", seconds=self.plan.warmup_seconds)
+        if found.opened["threads"] != entry.candidate.threads:
+            logger.warning(
+                "%s was asked to run with %s, and runs with %d",
+                entry.key, wording.count(entry.candidate.threads, "thread"), found.opened["threads"],
+            )  # fmt: skip
         output = entry.images.with_name("answers.npz")
         found.split_ns = self._call(entry, "ask-all", output=str(output), seconds=self.plan.seconds)["split_ns"]
         with np.load(output, allow_pickle=False) as saved:

@@ -6,13 +6,16 @@ A new driver adds a file here and a line in the catalogue.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from pathlib import Path
+from typing import ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from peregrine.artifact import Probabilities
 from peregrine.dataset import Images
+
+LEAST_SINGLE, LEAST_OFFLINE = 10, 2  # calls of a round, however slow they are
 
 Predict = Callable[[Images], Probabilities]
 Places = npt.NDArray[np.intp]
@@ -48,7 +51,7 @@ class Driver(Protocol):
 
     name: ClassVar[str]
 
-    def __init__(self, logs: Any) -> None: ...
+    def __init__(self, logs: Path) -> None: ...
 
     def single_stream(self, predict: Predict, images: Images, seconds: float, expected_ns: float) -> Timed:
         """One image after the other, for about so many `seconds`; a call is expected to take `expected_ns`."""

@@ -21,8 +21,7 @@ import numpy as np
 from peregrine.artifact import Probabilities
 from peregrine.dataset import Images
 from peregrine.errors import CheckFailed
-from peregrine.stages.drivers.base import Predict, Timed
-from peregrine.stages.drivers.plain import LEAST_OFFLINE, LEAST_SINGLE
+from peregrine.stages.drivers.base import LEAST_OFFLINE, LEAST_SINGLE, Predict, Timed
 
 SERVER_LIMIT_MS = 15.0  # for 99% of the queries; MLPerf's limit for image classification
 SERVER_SIZES = (1, 2, 4, 8)  # warmed up: libraries may set themselves up for each size, and for each thread
@@ -194,7 +193,8 @@ class LoadGen:
         finally:
             lg.DestroyQSL(library)
             lg.DestroySUT(system)
-        (self._logs / f"{name}_trace.json").unlink(missing_ok=True)  # empty
+        for empty in ("trace", "accuracy") if settings.get("mode") is None else ("trace",):
+            (self._logs / f"{name}_{empty}.json").unlink(missing_ok=True)
         return (self._logs / f"{name}_summary.txt").read_text("utf-8")
 
     def _logged(self, images: int) -> Probabilities:

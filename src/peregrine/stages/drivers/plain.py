@@ -8,9 +8,7 @@ import numpy as np
 
 from peregrine.artifact import Probabilities
 from peregrine.dataset import Images
-from peregrine.stages.drivers.base import Predict, Timed, repeat
-
-LEAST_SINGLE, LEAST_OFFLINE = 10, 2  # calls of a round, however slow they are
+from peregrine.stages.drivers.base import LEAST_OFFLINE, LEAST_SINGLE, Predict, Timed, repeat
 
 
 class Plain:

@@ -68,9 +68,14 @@ def _panel(panel: Axes, rows: Sequence[Row], front: Sequence[str], key: str, uni
     panel.scatter(others[:, 0], others[:, 1], s=26, color=NEUTRAL, alpha=0.75, linewidths=0)
     panel.plot(*zip(*best, strict=True), "-o", color=RIGHT, markersize=6, linewidth=1.2)
     for place, name in enumerate(front):
-        offset = (5, 5 if place % 2 == 0 else -12)
         panel.annotate(
-            str(names.index(name) + 1), points[name], offset, textcoords="offset points", fontsize=8.5, color=RIGHT
+            str(names.index(name) + 1),
+            points[name],
+            (6, 5 if place % 2 == 0 else -13),
+            textcoords="offset points",
+            fontsize=8.5,
+            color=RIGHT,
+            bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "linewidth": 0, "alpha": 0.85},
         )
     values = np.array([point[0] for point in points.values()])
     if values.max() > 8 * values.min():
