@@ -25,7 +25,7 @@ def coverage_curve(probabilities: Floats, labels: Labels) -> list[dict[str, floa
         labels: int64 `(N,)`.
 
     Returns:
-        Rows of `threshold`, `coverage` and `accuracy` (of the answers kept), up to 101, the thresholds rising.
+        Rows of `threshold`, `coverage` and `accuracy` (of the answers kept), up to 100, the thresholds rising.
     """
     thresholds, kept, accuracy = _by_threshold(probabilities, labels)
     wanted = np.ceil(len(labels) * np.arange(CURVE_POINTS, 0, -1) / CURVE_POINTS)

@@ -290,7 +290,7 @@ def test_mistakes_of_a_model_that_makes_none_or_only_such(
     words = title(tmp_path / "a.png")
     assert words.startswith(f"No mistake on {count} image" if accuracy else "The ")
     with Image.open(tmp_path / "a.png") as picture:
-        assert ("The 25 mistakes" in picture.info["Description"]) == (count == 40 and not accuracy)
+        assert ("The 25 of 40 mistakes" in picture.info["Description"]) == (count == 40 and not accuracy)
 
 
 @pytest.mark.parametrize("count", [1, 8])

@@ -58,7 +58,9 @@ def mistakes(part: Dataset, probabilities: Floats, path: Path) -> None:
         true, said = (short(part.class_names[kind[first]], 24) for kind in (part.labels, predicted))
         which = "The only mistake" if len(wrong) == 1 else f"The surest of {count(len(wrong), 'mistake')}"
         title = f"{which}: “{true}” taken for “{said}”, {sure(confidence[first])}"
-        reading = f"The {count(len(chosen), 'mistake')} made with the most confidence, of {len(wrong):,} on {of}. "
+        reading = f"The {len(chosen)} of {len(wrong):,} mistakes on {of} that were made with the most confidence. "
+        if len(chosen) == len(wrong):
+            reading = f"All mistakes on {of}, the surest first. "
         reading += "Below each: what was predicted, with its probability, and what is true."
     else:
         chosen = np.argsort(confidence, kind="stable")[:15]
