@@ -33,7 +33,7 @@ FINISHED = "store"  # the folder in the folder
 _JOURNAL = "journal.jsonl"
 _BLOCK = 1024  # images
 _BLOCK_BYTES = 32 << 20  # and pixels, whichever is reached first
-_TASK = 16  # images that a thread takes at once, as handing one over takes as long as decoding a tiny one
+_TASK = 8  # images that a thread takes at once, as handing one over takes as long as decoding a tiny one
 _TASK_BYTES = 1 << 20
 
 T = TypeVar("T")
