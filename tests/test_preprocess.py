@@ -56,6 +56,15 @@ def test_formats(tmp_path: Path, format: str, settings: dict[str, Any]) -> None:
     assert dimensions(content) == (20, 10)
 
 
+def test_very_large_images_in_several_threads() -> None:
+    """They take turns, and the next one's comes also after a damaged one."""
+    content = encoded(Image.new("L", (4100, 4000), 7))
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        results = [pool.submit(decode, part) for part in (content, content[:-500], content)]
+    assert [result.exception() is None for result in results] == [True, False, True]
+    assert pixel(results[2].result()) == (7, 7, 7)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
 def test_orientation(orientation: int, format: str) -> None:

@@ -82,6 +82,7 @@ def test_missing_files_and_links_are_left_out(folder: Path, tmp_path: Path) -> N
             r"lie below its folder; line 12 of .* has '../x.png'; move the image, or the CSV file",
         ),
         ("path,label", "sub/../../x.png,a", "lie below its folder; line 12"),
+        ("path,label", "sub/\0.png,a", r"lie below its folder; line 12 of .* has 'sub/\\x00.png'"),
         ("path,label", "/etc/passwd,a", "lie below its folder; line 12 of .* has '/etc/passwd'"),
         (
             "path,label",

@@ -51,6 +51,9 @@ def test_a_data_set_is_fetched_once_and_known_by_its_commit(hub: Hub, tmp_path: 
     expected = json.dumps([pinned, 20, 10, ["cat", "dog"]])
     assert load("hf://owner/name", hub.url, tmp_path) == expected
     assert not any("README" in request for request in hub.asked)
+    (snapshot,) = tmp_path.glob("hub/datasets--owner--name/snapshots/*")
+    (snapshot / "assets").mkdir()
+    (snapshot / "assets" / "logo.png").write_bytes(b"of another tool")
     asked = len(hub.asked)
     assert load(pinned, hub.url, tmp_path) == expected
     assert len(hub.asked) == asked, "a commit never changes, so nothing is asked"

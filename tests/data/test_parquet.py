@@ -86,6 +86,21 @@ def test_large_images_of_one_group_are_read_one_by_one(tmp_path: Path, monkeypat
     assert len(load_dataset(tmp_path / "d.parquet").train) == 16
 
 
+def test_a_dictionary_is_not_unfolded_at_once(tmp_path: Path) -> None:
+    """A megabyte on disk that would be six gigabytes in memory."""
+    content = bytes(20 << 20)
+    dictionary = pyarrow.DictionaryArray.from_arrays(
+        pyarrow.array([0] * 300, pyarrow.int32()), pyarrow.array([content])
+    )
+    made = pyarrow.table({"image": dictionary, "label": [index % 2 for index in range(300)]})
+    pyarrow.parquet.write_table(made, tmp_path / "d.parquet", compression="zstd", store_schema=False)
+    assert (tmp_path / "d.parquet").stat().st_size < 1 << 20
+    listing = parquet.scan(tmp_path / "d.parquet", 0)
+    before = pyarrow.default_memory_pool().max_memory()
+    assert sum(len(read()) for read in listing.contents(listing.entries[:20])) == 20 * len(content)
+    assert pyarrow.default_memory_pool().max_memory() - before < 300 << 20
+
+
 def test_unreadable_rows_are_left_out_and_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_files, "MAX_BYTES", 10_000)
     rows = items()
@@ -217,7 +232,7 @@ def test_damaged_anywhere(tmp_path: Path) -> None:
 def test_a_huge_row_is_announced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     making.parquet(tmp_path / "d.parquet", items(), NAMES)
     monkeypatch.setattr(image_files, "MAX_BYTES", 500)
-    with pytest.raises(DamagedFile, match=r"it announces [\d,]+ bytes for a row"):
+    with pytest.raises(DamagedFile, match=r"it announces [\d,]+ bytes for \d rows"):
         load_dataset(tmp_path / "d.parquet")
 
 

@@ -95,14 +95,12 @@ class Listing:
         class_names: in the order of the labels.
         contents: gives for each of some entries, in their order, what reads it; that is called soon, in any thread.
         notes: what a person should know of how it was made.
-        held_bytes: size of an image that `contents` has in memory before it is read; 0 where it has none.
     """
 
     entries: Sequence[Entry]
     class_names: tuple[str, ...]
     contents: Callable[[Iterable[Entry]], Iterator[Read]]
     notes: tuple[str, ...] = ()
-    held_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

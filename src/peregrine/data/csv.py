@@ -50,7 +50,7 @@ def scan(location: Path, seed: int) -> Listing:
     lines: dict[str, int] = {}  # by the place of the image
     for line, path, label, split in _rows(location):
         place = os.path.normpath(os.path.join(folder, path))  # noqa: PTH118  a Path for each of a million costs seconds
-        if not place.startswith(f"{folder}{os.sep}"):
+        if not place.startswith(f"{folder}{os.sep}") or "\0" in path:  # which no file's name has
             raise DataError(
                 f"the images of a CSV file lie below its folder; line {line} of {location} has {path!r}; move the "
                 "image, or the CSV file"

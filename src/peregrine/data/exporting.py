@@ -23,7 +23,8 @@ def export(source: str | Path, to: str, destination: str | Path, options: Option
     """Write the data that `source` names into the new folder `destination`, which appears when all is in it.
 
     Files go there as they are, those that cannot be decoded stay behind. With `options.size`, or where the data has no
-    files, the pixels go there as PNG, which loses nothing. Either way the data has the same fingerprint afterwards.
+    files, the pixels go there as PNG, which loses nothing. Either way the data has the same fingerprint afterwards, at
+    the same size.
 
     Args:
         to: `parquet`, `folder` or `webdataset`.

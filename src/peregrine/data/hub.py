@@ -5,6 +5,7 @@ cache, so that data which is here needs no network: a commit never changes.
 """
 
 import hashlib
+import os
 import re
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -67,9 +68,9 @@ def fetch(address: str) -> tuple[str, Path]:
         if isinstance(error, OSError) and error.errno is not None:  # the disk's, not the network's
             raise
         raise _unreachable(address, error) from error
-    top = path.parents[wanted[-1].count("/")]  # …/snapshots/COMMIT
+    top = path.parents[wanted[-1].count("/")]  # …/snapshots/COMMIT, where other files may lie too
     pinned = f"hf://{repository}@{known['commit']}"
-    return (f"{pinned}/{folder}", top / folder) if folder else (pinned, top)
+    return f"{pinned}/{folder}" if folder else pinned, top / _common(wanted)
 
 
 def _known(repository: str, revision: str, address: str) -> dict[str, Any]:
@@ -124,6 +125,14 @@ def _chosen(names: list[str], folder: str, repository: str, address: str) -> lis
             f"{address} has several data sets: {', '.join(configurations)}; name one, as {address}/{configurations[0]}"
         )
     return [str(path) for path in paths]
+
+
+def _common(wanted: list[str]) -> PurePosixPath:
+    """The folder of all these files, or that of the folders of their splits."""
+    common = PurePosixPath(os.path.commonpath([PurePosixPath(name).parent for name in wanted]))
+    while split_of(PurePosixPath(common.name)):
+        common = common.parent
+    return common
 
 
 def _unreachable(address: str, error: BaseException) -> MachineError:

@@ -4,6 +4,7 @@ import functools
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from peregrine.data.base import Entry, Read
@@ -42,6 +43,19 @@ def check_size(size: int) -> None:
     """
     if size > MAX_BYTES:
         raise BadImage(f"{size:,} bytes are more than {MAX_BYTES:,}")
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A `Read` whose content is in memory already, and takes room there as long as it waits; None is no content."""
+
+    content: bytes | None
+
+    def __call__(self) -> bytes:
+        if self.content is None:
+            raise BadImage("the row has no bytes")
+        check_size(len(self.content))
+        return self.content
 
 
 def contents(root: Path) -> Callable[[Iterable[Entry]], Iterator[Read]]:

@@ -24,6 +24,7 @@ import numpy as np
 from peregrine import host, progress
 from peregrine.data import store
 from peregrine.data.base import Listing, Read
+from peregrine.data.image_files import Held
 from peregrine.data.store import Row
 from peregrine.dataset import Images
 from peregrine.preprocess import BadImage, Preprocess, decode, strict_warnings
@@ -32,7 +33,7 @@ FINISHED = "store"  # the folder in the folder
 _JOURNAL = "journal.jsonl"
 _BLOCK = 1024  # images
 _BLOCK_BYTES = 32 << 20  # and pixels, whichever is reached first
-_TASK = 16  # images that a thread takes at once, as handing one over takes as long as decoding a tiny one
+_TASK = 8  # images that a thread takes at once, as handing one over takes as long as decoding a tiny one
 _TASK_BYTES = 1 << 20
 
 T = TypeVar("T")
@@ -47,8 +48,8 @@ def parallel(work: Callable[[T], R], items: Iterable[T], at_once: int = _TASK) -
 def batches(work: Callable[[T], R], items: Iterable[T], at_once: int) -> Iterator[list[R]]:
     """The results of `at_once` items after the other, in order, worked out on all cores.
 
-    Never further ahead than a few batches for each core, so that results do not pile up. Threads are enough, because
-    Pillow and hashlib let go of the interpreter while they compute.
+    Never further ahead than a few batches for each core, so that results do not pile up, nor what is held in memory to
+    be read. Threads are enough, because Pillow and hashlib let go of the interpreter while they compute.
     """
     remaining = iter(items)
 
@@ -58,7 +59,7 @@ def batches(work: Callable[[T], R], items: Iterable[T], at_once: int) -> Iterato
     pool = concurrent.futures.ThreadPoolExecutor(host.threads())
     try:
         pending: collections.deque[concurrent.futures.Future[list[R]]] = collections.deque()
-        while batch := list(itertools.islice(remaining, at_once)):
+        while batch := _taken(remaining, at_once):
             pending.append(pool.submit(do, batch))
             if len(pending) > 2 * host.threads():
                 yield pending.popleft().result()
@@ -66,6 +67,19 @@ def batches(work: Callable[[T], R], items: Iterable[T], at_once: int) -> Iterato
             yield pending.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _taken(items: Iterator[T], at_once: int) -> list[T]:
+    """The next `at_once` items, or fewer, where they take much memory."""
+    batch: list[T] = []
+    held = 0
+    for item in items:
+        batch.append(item)
+        if isinstance(item, Held):
+            held += len(item.content or b"")
+        if len(batch) == at_once or held >= _TASK_BYTES:
+            break
+    return batch
 
 
 def digest(read: Read) -> str:
@@ -109,7 +123,7 @@ def pack(folder: Path, listing: Listing, preprocess: Preprocess) -> Packed:
             return Row(found, 0, 0, str(bad)), None
 
     total, image_bytes = len(listing.entries), 3 * preprocess.size**2
-    at_once = max(1, min(_TASK, _TASK_BYTES // max(image_bytes, listing.held_bytes)))
+    at_once = max(1, min(_TASK, _TASK_BYTES // image_bytes))
     block = max(1, min(_BLOCK, _BLOCK_BYTES // image_bytes))
     head = store.head(total, preprocess.size)
     packed = _resume(folder, head, image_bytes)

@@ -24,7 +24,6 @@ from peregrine.data.base import Entry, Item, Listing, Loaded, Options, Read
 from peregrine.data.shards import divided, holds_images, shards
 from peregrine.data.splitting import arranged, check, printable, splits_of
 from peregrine.errors import DamagedFile, DataError
-from peregrine.preprocess import BadImage
 
 _SUFFIX = ".parquet"
 _IMAGE_COLUMNS = ("image", "img")
@@ -46,7 +45,6 @@ class Shard:
         split: what its name tells.
         image, label: its columns; `label` with the names in the metadata, if there are any.
         is_struct: whether an image is a struct, or bytes.
-        image_bytes: what an image takes on average.
     """
 
     path: Path
@@ -56,7 +54,6 @@ class Shard:
     label: str
     is_struct: bool
     class_names: tuple[str, ...] | None
-    image_bytes: int
 
 
 def recognises(location: Path) -> bool:
@@ -112,7 +109,7 @@ def scan(location: Path, seed: int) -> Listing:
         for (_, number), group in itertools.groupby(wanted, key=lambda entry: (entry.split, entry.place[0])):
             yield from _cells(opened[number], [entry.place[1] for entry in group])
 
-    return Listing(entries, class_names, contents, tuple(notes), max(shard.image_bytes for shard in opened))
+    return Listing(entries, class_names, contents, tuple(notes))
 
 
 def write(folder: Path, class_names: tuple[str, ...], items: Iterable[Item]) -> None:
@@ -159,7 +156,7 @@ def _check_numbers(names: Sequence[PurePath], location: Path) -> None:
 
 def _shard(path: Path, name: PurePath, split: str) -> Shard:
     with _explained(path), _opened(path) as file:
-        schema, image_bytes = file.schema_arrow, _image_bytes(file)
+        schema = file.schema_arrow
     features = _features(schema, path)
     image = _column(schema, _IMAGE_COLUMNS, [key for key, value in features.items() if value.get("_type") == "Image"])
     label = _column(
@@ -185,7 +182,7 @@ def _shard(path: Path, name: PurePath, split: str) -> Shard:
     names = features.get(label, {}).get("names") if pyarrow.types.is_integer(kind) else None
     if names is not None and not (isinstance(names, list) and all(isinstance(one, str) for one in names)):
         raise DataError(f"the names of a ClassLabel are a list of texts; the metadata of {path} has {_one_line(names)}")
-    return Shard(path, name, split, image, label, is_struct, None if names is None else tuple(names), image_bytes)
+    return Shard(path, name, split, image, label, is_struct, None if names is None else tuple(names))
 
 
 def _features(schema: Any, path: Path) -> dict[str, dict[str, Any]]:
@@ -252,11 +249,12 @@ def _cells(shard: Shard, rows: Sequence[int]) -> Iterator[Read]:
                 first = end
                 continue
             # not through Arrow's threads, as all cores decode already
-            at_once = max(1, min(_ROWS, _READ_BYTES // max(1, shard.image_bytes)))
-            for batch in file.iter_batches(at_once, row_groups=[group], columns=[shard.image], use_threads=False):
-                column = batch.column(0)
+            for batch in file.iter_batches(
+                _rows_at_once(file, group), row_groups=[group], columns=[shard.image], use_threads=False
+            ):
+                column = batch.column(0).field("bytes") if shard.is_struct else batch.column(0)
                 while row < first + len(batch):
-                    yield _read(column, row - first, shard.is_struct)
+                    yield image_files.Held(column[row - first].as_py())
                     following = next(wanted, None)
                     if following is None:
                         return
@@ -268,37 +266,26 @@ def _cells(shard: Shard, rows: Sequence[int]) -> Iterator[Read]:
         raise pyarrow.ArrowInvalid(f"row {row} is missing")
 
 
-def _read(column: Any, index: int, is_struct: bool) -> Read:
-    cell = column.field("bytes")[index] if is_struct else column[index]
-    content = cell.as_py()
-
-    def read() -> bytes:
-        if content is None:
-            raise BadImage("the row has no bytes")
-        image_files.check_size(len(content))
-        whole: bytes = content
-        return whole
-
-    return read
+def _rows_at_once(file: Any, group: int) -> int:
+    """How many rows of a group are read at once, so that they do not take much more than `_READ_BYTES`."""
+    described = file.metadata.row_group(group)
+    columns = [described.column(index) for index in range(described.num_columns)]
+    largest = max(columns, key=lambda column: column.total_uncompressed_size)
+    # a dictionary has each value once, and every row of the group may be the longest one
+    rows = 1 if largest.has_dictionary_page else max(1, described.num_rows)
+    row = largest.total_uncompressed_size // rows
+    return int(max(1, min(_ROWS, _READ_BYTES // max(1, row))))
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     # through a buffer, so that of a large group of rows not all is in memory at once
     with pyarrow.parquet.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
-        _image_bytes(file)
+        for group in map(file.metadata.row_group, range(file.num_row_groups)):
+            sizes = [group.column(index).total_uncompressed_size for index in range(group.num_columns)]
+            if max(sizes, default=0) > image_files.MAX_BYTES * max(1, group.num_rows):
+                raise pyarrow.ArrowInvalid(f"it announces {max(sizes):,} bytes for {group.num_rows:,} rows")
         yield file
-
-
-def _image_bytes(file: Any) -> int:
-    """What a row's largest column takes, by what the file announces; at most what an image may take."""
-    largest = 0
-    for group in map(file.metadata.row_group, range(file.num_row_groups)):
-        sizes = [group.column(index).total_uncompressed_size for index in range(group.num_columns)]
-        largest = max(largest, max(sizes, default=0) // max(1, group.num_rows))
-    if largest > image_files.MAX_BYTES:
-        raise pyarrow.ArrowInvalid(f"it announces {largest:,} bytes for a row")
-    return largest
 
 
 @contextlib.contextmanager
