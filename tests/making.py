@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
-from peregrine.dataset import Images, Labels
+from peregrine.dataset import Dataset, Images, Labels, Splits
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR100_CLASSES = tuple(f"fine{number:02d}" for number in range(100))
@@ -94,3 +95,29 @@ def planar(pixels: Images) -> Images:
 def _cifar10_parts(per_batch: int) -> list[tuple[str, range]]:
     names = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
     return [(name, range(index * per_batch, (index + 1) * per_batch)) for index, name in enumerate(names)]
+
+
+def scenes(count: int, size: int = 32, seed: int = 0) -> Images:
+    """Pictures with forms, colours and details, as photos have: blurred noise, uint8 `(count, size, size, 3)`."""
+    generator = np.random.default_rng(seed)
+    pixels = np.full((count, size, size, 3), 128.0)
+    for width, strength, channels in ((4, 15, 3), (4, 30, 1), (2, 20, 1), (1, 10, 1)):
+        noise = generator.normal(size=(count, size, size, channels))
+        noise = ndimage.gaussian_filter(noise, (0, width, width, 0), mode="wrap")
+        pixels += strength * noise / noise.std()
+    return np.clip(pixels, 0, 255).astype(np.uint8)
+
+
+def splits(train: Images, test: Images, labels: Labels | None = None, classes: int = 2) -> Splits:
+    """Splits of these images with labels in turn, or with these, training first; ids `train/0` and `test/0`."""
+    parts = []
+    for name, images, own in (
+        ("train", train, None if labels is None else labels[: len(train)]),
+        ("test", test, None if labels is None else labels[len(train) :]),
+    ):
+        ids = np.array([f"{name}/{index}" for index in range(len(images))])
+        given = np.arange(len(images)) % classes if own is None else own
+        parts.append(
+            Dataset(images, given.astype(np.int64), ids, tuple(f"class {number}" for number in range(classes)))
+        )
+    return Splits(parts[0], None, parts[1])

@@ -33,6 +33,10 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "cifar100": Entry("peregrine.data.cifar:CIFAR100", summary="a folder with CIFAR-100's batches"),
         "folder": Entry("peregrine.data.folder", summary="a folder per class, or train/ and test/ of them"),
     },
+    # what of `data check` needs a library of its own
+    "check": {
+        "label-error": Entry("peregrine.data.checks.labels", "check"),
+    },
     "engine": {
         "tensorflow": Entry("peregrine.engines.tensorflow.engine:TensorFlowEngine", "tensorflow"),
         "pytorch": Entry("peregrine.engines.pytorch.engine:PyTorchEngine", "torch"),
@@ -137,7 +141,10 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "load": Entry("peregrine.data.sources:load_dataset"),
         "origin": Entry("peregrine.engines.origin:find_origin"),
         "fetch": Entry("peregrine.data.sources:fetch"),
-        "check": Entry("peregrine.data.check:check"),
+        "check": Entry("peregrine.data.checks.examine:check"),
+        "check-page": Entry("peregrine.data.checks.page:write"),
+        "check-table": Entry("peregrine.data.checks.table:write"),
+        "exclude": Entry("peregrine.data.checks.excluding:exclude"),
         "statistics": Entry("peregrine.data.stats:statistics"),
         "diagnose": Entry("peregrine.stages.diagnosing:diagnose"),
         "formats": Entry("peregrine.stages.diagnosing:format_states"),

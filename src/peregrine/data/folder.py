@@ -49,6 +49,7 @@ def load_from(location: Path, options: Options) -> Loaded:
     folder = location.resolve()
     started = time.time()
     images, notes = scan(folder, options.seed)
+    images = [image for image in images if image.id not in options.exclude]
     stamp, newest = _stamp(images)
     memory = _memory_of(folder, options)
     seen = _recall(memory, stamp)

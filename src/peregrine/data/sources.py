@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from peregrine import catalog
-from peregrine.data import places
+from peregrine.data import exclusions, places
 from peregrine.data.base import Layout, Loaded, Options, Resize, Source
 from peregrine.dataset import Splits
 from peregrine.errors import DataError, UsageError, machine_error, suggestion
@@ -41,12 +41,23 @@ def load(source: str | Path, options: Options) -> Loaded:
     """`load_dataset`, with the images that had to be left out."""
     with _explained():
         named = _named(source)
+        excluded = exclusions.recall(identity(source))
+        options = replace(options, exclude=excluded.ids)
         if named:
             loaded, name = named.load(options), str(source)
         else:
             location = _existing(source)
             loaded, name = _layout(location).load_from(location, options), str(location)
-        return replace(loaded, splits=replace(loaded.splits, source=name))
+        return replace(loaded, splits=replace(exclusions.without(loaded.splits, excluded), source=name))
+
+
+def identity(source: str | Path) -> str:
+    """The name by which the cache knows data: of a source, or the resolved path.
+
+    Raises:
+        UsageError: the source is unknown.
+    """
+    return str(source) if _named(source) else str(_existing(source).resolve())
 
 
 def fetch(source: str | Path) -> Path | None:
