@@ -88,8 +88,8 @@ def draw(splits: Splits, pairs: list[tuple[int, int, float]], title: str, path: 
         axes.set_title(
             f"{first.id} {first.class_name}\n{second.id} {second.class_name} · {score:.4f}", fontsize=8, loc="left"
         )
-    figure.suptitle(title, x=0.01, ha="left")
-    figure.tight_layout()
+    figure.suptitle(title, x=0.01, y=1 - 0.1 / figure.get_figheight(), va="top", ha="left")
+    figure.tight_layout(rect=(0, 0, 1, 1 - 0.35 / figure.get_figheight()))
     figure.savefig(path)
 
 

@@ -1,6 +1,7 @@
 """`peregrine data check` and `data prepare --exclude`, as a person uses them."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -52,3 +53,12 @@ def test_from_check_to_clean_data(leaky: Path, tmp_path: Path, capsys: pytest.Ca
 def test_unknown_checks(leaky: Path, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["data", "check", str(leaky), *arguments]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_the_documented_table_is_the_real_one() -> None:
+    """Ids and levels are stable: scripts rely on them."""
+    from peregrine.data.checks.base import RULES
+
+    page = (Path(__file__).parents[2] / "docs" / "data-check.md").read_text("utf-8")
+    rows = re.findall(r"^\| `([a-z-]+)` \| (error|warning) \|", page, re.MULTILINE)
+    assert rows == [(rule.id, rule.level) for rule in RULES.values()]

@@ -25,7 +25,7 @@ from peregrine.data.checks.pool import Pool
 from peregrine.dataset import Labels
 
 _FOLDS = 5
-_RIDGE = 0.1  # penalty over the mean of the features' squares, summed over the images
+_RIDGE = 500  # images that the penalty is worth: each adds the mean square of a feature
 _ROWS = 4096  # features turned into float32 at once
 _LEAST = 20  # images of a class that can be judged
 _LIKELY = 0.5  # probability of being wrong from which a label is listed
@@ -88,7 +88,7 @@ def judge(pool: Pool, seed: int = 0) -> Judgement:
                 products[fold] += values.T @ (targets[some] - prior)
                 advance(len(some))
         whole, all_products = squares.sum(0), products.sum(0)
-        penalty = _RIDGE * np.trace(whole) / len(whole) * np.eye(len(whole), dtype=np.float32)
+        penalty = _RIDGE / len(pool) * np.trace(whole) / len(whole) * np.eye(len(whole), dtype=np.float32)
         for fold in range(_FOLDS):
             weights = linalg.solve(
                 whole - squares[fold] + penalty, all_products - products[fold], assume_a="pos", overwrite_a=True

@@ -3,8 +3,9 @@
 Two steps. A perceptual hash proposes pairs: the lowest frequencies of luminance and colour, by a discrete cosine
 transform as in pHash, but whitened over the data set and kept as numbers instead of signs; two images are a proposal
 if the cosine between theirs is high. All pairs are compared, by blocks of matrix products. Then pixels decide: the
-details of both images, a band between two blurs, have to correlate at the best shift by a pixel. Low frequencies alone
-do not decide, because one blue sky is like another; correlation does not see gain and offset.
+details of both images, a band between two blurs, have to correlate at the best shift by a pixel, and more than
+different images of this data do. Low frequencies alone do not decide, because one blue sky is like another; correlation
+does not see gain and offset.
 
 Source: C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010, section 3.2.1 (DCT).
 """
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+from scipy import ndimage, stats
 
 from peregrine import progress
 from peregrine.data.checks.pool import Indices, Pool
@@ -23,7 +24,7 @@ from peregrine.data.checks.thumbnails import shrunk
 from peregrine.dataset import Images
 
 SMALLEST_SIDE = 16  # below, different images look alike and a shift by a pixel is large
-ALIKE = 0.85  # correlation of details from which a pair counts as near copies; see docs/adr/0016-data-check.md
+ALIKE = 0.85  # correlation of details that near copies have at least; see docs/adr/0016-data-check.md
 PROPOSED = 0.7  # cosine of hashes from which pixels are looked at
 
 _HASH_SIDE = 32
@@ -33,6 +34,7 @@ _FINE, _COARSE = 0.6, 2.0  # standard deviations in pixels of the two blurs
 _CONTRAST = 2.0  # of 255: standard deviation of the luminance below which an image has nothing to compare
 _ROWS = 2048  # hashes compared at once
 _PAIRS = 512  # pairs of images compared at once
+_RANDOM_PAIRS = 4096  # that tell what chance brings
 _PROPOSALS = 20  # per image, the best; frames of a video would be proposed by the million
 
 Floats = npt.NDArray[np.float32]
@@ -44,7 +46,7 @@ class Pairs:
 
     Attributes:
         indices: `(P, 2)` into a pool, the smaller first.
-        scores: `(P,)`, correlation of the details, `ALIKE` to 1.
+        scores: `(P,)`, correlation of the details, up to 1.
     """
 
     indices: Indices
@@ -57,7 +59,7 @@ def find(pool: Pool, chosen: Indices) -> Pairs:
     places = chosen[usable]
     pairs = places[propose(hashes[usable])]
     scores = confirm(pool, pairs)
-    order = np.flatnonzero(scores >= ALIKE)
+    order = np.flatnonzero(scores >= max(ALIKE, by_chance(pool, places)))
     order = order[np.argsort(-scores[order], kind="stable")]
     return Pairs(pairs[order], scores[order])
 
@@ -154,6 +156,30 @@ def confirm(pool: Pool, pairs: Indices) -> Floats:
             )
             advance(len(some))
     return scores
+
+
+def by_chance(pool: Pool, chosen: Indices) -> float:
+    """The correlation that hardly one pair of different images reaches: low for photos, high for written digits.
+
+    Of pairs of one class, drawn at random, Fisher's transforms of the correlations are taken for normal, and what one
+    of all pairs exceeds is read from that; by quantiles, which a few copies among them do not move.
+    """
+    number = len(chosen) * (len(chosen) - 1) // 2
+    if not number:
+        return 1.0
+    generator = np.random.default_rng(0)
+    row = chosen[np.argsort(pool.labels[chosen], kind="stable")]  # class after class
+    sizes = np.bincount(pool.labels[row])[pool.labels[row]]
+    starts = np.searchsorted(pool.labels[row], pool.labels[row])
+    first = generator.integers(len(row), size=_RANDOM_PAIRS)
+    first = first[sizes[first] > 1]
+    if not len(first):
+        return 0.0
+    steps = generator.integers(1, sizes[first])
+    second = starts[first] + (first - starts[first] + steps) % sizes[first]
+    seen = np.arctanh(np.clip(confirm(pool, np.stack([row[first], row[second]], axis=1)), -0.999, 0.999))
+    middle, high = np.quantile(seen, [0.5, stats.norm.cdf(1)])
+    return float(np.tanh(middle + (high - middle) * stats.norm.isf(1 / (number + 1))))
 
 
 def _details(images: Images) -> Floats:

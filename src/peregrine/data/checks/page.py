@@ -90,6 +90,7 @@ def _finding(found: Finding, pool: Pool | None) -> dict[str, Any]:
         "cases": cases,
         "total": len(found.cases),
         "pictures": bool(pictures),
+        "single": all(len(case["members"]) == 1 for case in cases),
     }
 
 
