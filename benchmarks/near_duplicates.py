@@ -78,7 +78,7 @@ def draw(splits: Splits, pairs: list[tuple[int, int, float]], title: str, path: 
 
     pool = Pool(splits)
     rows = -(-len(pairs) // 4)
-    figure = Figure(figsize=(12, 0.4 + 1.65 * rows), dpi=80)
+    figure = Figure(figsize=(12, 0.4 + 1.85 * rows), dpi=80)
     for number, (one, two, score) in enumerate(pairs):
         axes = figure.add_subplot(rows, 4, number + 1)
         gap = np.full((32, 2, 3), 255, np.uint8)
@@ -89,7 +89,7 @@ def draw(splits: Splits, pairs: list[tuple[int, int, float]], title: str, path: 
             f"{first.id} {first.class_name}\n{second.id} {second.class_name} · {score:.4f}", fontsize=8, loc="left"
         )
     figure.suptitle(title, x=0.01, y=1 - 0.1 / figure.get_figheight(), va="top", ha="left")
-    figure.tight_layout(rect=(0, 0, 1, 1 - 0.35 / figure.get_figheight()))
+    figure.tight_layout(h_pad=1.2, rect=(0, 0, 1, 1 - 0.35 / figure.get_figheight()))
     figure.savefig(path)
 
 

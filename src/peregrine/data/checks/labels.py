@@ -19,18 +19,18 @@ from cleanlab.filter import find_label_issues
 from scipy import linalg, optimize, special
 
 from peregrine import progress
-from peregrine.data.checks.base import Case, Finding, are, count, finding
+from peregrine.data.checks.base import Case, Finding, count, finding
 from peregrine.data.checks.features import features
 from peregrine.data.checks.pool import Pool
 from peregrine.dataset import Labels
 
 _FOLDS = 5
-_RIDGE = 500  # images that the penalty is worth: each adds the mean square of a feature
+_RIDGE = 300  # images that the penalty is worth: each adds the mean square of a feature
 _ROWS = 4096  # features turned into float32 at once
 _LEAST = 20  # images of a class that can be judged
 _LIKELY = 0.5  # probability of being wrong from which a label is listed
 _SHARPNESS = (0.1, 100.0)  # of the softmax, at most and at least
-_WRONG = (1e-4, 0.3)  # share of wrong labels, likewise
+_WRONG = (1e-4, 0.2)  # share of wrong labels, likewise
 
 Floats = npt.NDArray[np.float32]
 
@@ -41,7 +41,8 @@ class Judgement:
 
     Attributes:
         probabilities: `(N, C)`.
-        wrong: `(N,)`, the probability that the image's own label is wrong.
+        wrong: `(N,)`, the probability that the image's own label is wrong; too high where the classifier is surer
+            than it should be.
     """
 
     probabilities: Floats
@@ -56,9 +57,10 @@ def find(pool: Pool, seed: int = 0) -> list[Finding]:
     for index in doubtful(pool.labels, judged).tolist():
         own, other = (judged.probabilities[index, label] for label in (pool.labels[index], predicted[index]))
         name = pool.class_names[predicted[index]]
-        said = f"looks like {name} ({other:.0%}), not {pool.class_names[pool.labels[index]]} ({own:.1%})"
+        share = "< 0.1%" if own < 0.001 else f"{own:.1%}"
+        said = f"looks like {name} ({other:.0%}), not {pool.class_names[pool.labels[index]]} ({share})"
         cases.append(Case((pool.member(index),), said, round(float(judged.wrong[index]), 4), name))
-    message = f"{count(len(cases))} {are(len(cases))} likely labelled wrong; look at them, the surest first"
+    message = f"{count(len(cases))} may be labelled wrong; look at them, the surest first"
     return finding("label-error", message, cases)
 
 
