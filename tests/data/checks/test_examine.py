@@ -68,6 +68,14 @@ def test_truncated(clean: Path, suffix: str) -> None:
     assert (finding.rule.id, finding.rule.level, ids(finding)) == ("truncated", "error", [f"train/cat/cut{suffix}"])
 
 
+def test_a_cut_jpeg_that_was_filled_up_with_zeros_is_truncated(clean: Path) -> None:
+    path = clean / "train" / "cat" / "1.png"
+    Image.fromarray(making.scenes(1, 200)[0]).save(path, "JPEG")
+    content = path.read_bytes()
+    path.write_bytes(content[:2000] + bytes(len(content) - 2000))
+    assert only(clean).rule.id == "truncated"
+
+
 def test_damaged_inside_is_not_truncated(clean: Path) -> None:
     path = clean / "train" / "cat" / "1.png"
     content = bytearray(path.read_bytes())

@@ -72,7 +72,7 @@ def check(source: str | Path, options: Options = _ALL, only: Sequence[str] = ())
     bad = loaded.left_out if loaded else readable.undecodable(images)
     findings += readable.unread(bad, images)
     side = loaded.splits.train.image_size[0] if loaded else options.size
-    if wanted & {"wrong-suffix", "odd-size"}:
+    if images and wanted & {"wrong-suffix", "odd-size"}:
         findings += readable.misnamed_and_odd(images, bad, side, options.resize)
     if loaded:
         with threadpool_limits(host.threads()):  # NumPy's BLAS would take as many as the host has

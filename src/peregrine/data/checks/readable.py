@@ -141,14 +141,14 @@ def _reason(bad: LeftOut, path: str) -> tuple[str, str]:
 def _ends_early(content: bytes, kind: str, reason: str) -> bool:
     """Whether an image that cannot be decoded lacks its end, by what its format says of the end."""
     if kind == "JPEG":
-        early = not content.rstrip(b"\0").endswith(b"\xff\xd9")
+        early = content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda")  # no end after the last scan's beginning
     elif kind == "PNG":
         early = b"IEND" not in content[-64:]
     elif kind == "WEBP":
         early = int.from_bytes(content[4:8], "little") + 8 > len(content)
     else:
         early = int.from_bytes(content[2:6], "little") > len(content)
-    return early or "truncated" in reason
+    return early or "truncated" in reason.lower()
 
 
 def _look(image: ImageFile) -> Look:
