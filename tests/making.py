@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 from PIL import Image
+from scipy import ndimage
 
-from peregrine.dataset import Images, Labels
+from peregrine.dataset import Dataset, Images, Labels, Splits
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR100_CLASSES = tuple(f"fine{number:02d}" for number in range(100))
@@ -176,3 +177,29 @@ def csv_file(folder: Path) -> Path:
         lines.append(f"{number}.png,{('cat', 'dog')[number % 2]},{'train' if number < 20 else 'test'}")
     (folder / "images.csv").write_text("\n".join(lines) + "\n")
     return folder / "images.csv"
+
+
+def scenes(count: int, size: int = 32, seed: int = 0) -> Images:
+    """Pictures with forms, colours and details, as photos have: blurred noise, uint8 `(count, size, size, 3)`."""
+    generator = np.random.default_rng(seed)
+    pixels = np.full((count, size, size, 3), 128.0)
+    for width, strength, channels in ((4, 15, 3), (4, 30, 1), (2, 20, 1), (1, 10, 1)):
+        noise = generator.normal(size=(count, size, size, channels))
+        noise = ndimage.gaussian_filter(noise, (0, width, width, 0), mode="wrap")
+        pixels += strength * noise / noise.std()
+    return np.clip(pixels, 0, 255).astype(np.uint8)
+
+
+def splits(train: Images, test: Images, labels: Labels | None = None, classes: int = 2) -> Splits:
+    """Splits of these images with labels in turn, or with these, training first; ids `train/0` and `test/0`."""
+    parts = []
+    for name, images, own in (
+        ("train", train, None if labels is None else labels[: len(train)]),
+        ("test", test, None if labels is None else labels[len(train) :]),
+    ):
+        ids = np.array([f"{name}/{index}" for index in range(len(images))])
+        given = np.arange(len(images)) % classes if own is None else own
+        parts.append(
+            Dataset(images, given.astype(np.int64), ids, tuple(f"class {number}" for number in range(classes)))
+        )
+    return Splits(parts[0], None, parts[1])

@@ -40,6 +40,10 @@ CATALOG: dict[str, dict[str, Entry]] = {
     "address": {
         "hf://": Entry("peregrine.data.hub:fetch", "hub", "Parquet files on the Hugging Face hub"),
     },
+    # what of `data check` needs a library of its own
+    "check": {
+        "label-error": Entry("peregrine.data.checks.labels", "check"),
+    },
     "engine": {
         "tensorflow": Entry("peregrine.engines.tensorflow.engine:TensorFlowEngine", "tensorflow"),
         "pytorch": Entry("peregrine.engines.pytorch.engine:PyTorchEngine", "torch"),
@@ -153,7 +157,10 @@ CATALOG: dict[str, dict[str, Entry]] = {
         "load": Entry("peregrine.data.sources:load_dataset"),
         "origin": Entry("peregrine.engines.origin:find_origin"),
         "fetch": Entry("peregrine.data.sources:fetch"),
-        "check": Entry("peregrine.data.check:check"),
+        "check": Entry("peregrine.data.checks.examine:check"),
+        "check-page": Entry("peregrine.data.checks.page:write"),
+        "check-table": Entry("peregrine.data.checks.table:write"),
+        "exclude": Entry("peregrine.data.checks.excluding:exclude"),
         "statistics": Entry("peregrine.data.stats:describe"),
         "export-data": Entry("peregrine.data.exporting:export"),
         "diagnose": Entry("peregrine.stages.diagnosing:diagnose"),

@@ -9,7 +9,9 @@ from peregrine import catalog
 from peregrine.cli import options, output
 from peregrine.cli.display import showing
 from peregrine.cli.train import parse_share
-from peregrine.errors import CheckFailed
+from peregrine.errors import CheckFailed, UsageError
+
+SHOWN = 3  # cases of each finding, and images of each case, on the terminal
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -37,38 +39,99 @@ def fetch(source: Source, json: options.Json = False) -> None:
         output.as_json({"source": source, "folder": folder})
 
 
-@app.command(epilog="[bold]Example[/bold]\n\nperegrine data check photos/ --strict")
+@app.command(
+    epilog="[bold]Examples[/bold]\n\nperegrine data check photos/ --html check.html --csv findings.csv\n\n"
+    "peregrine data check photos/ --strict --only unreadable,leakage"
+)
 def check(
     source: Source,
+    only: Annotated[
+        str | None,
+        typer.Option(metavar="ID,ID", help="Look for these alone; ids as in the table of docs/data-check.md."),
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a page with pictures of what was found.")
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write all cases; `data prepare --exclude` takes this file.")
+    ] = None,
     max_bad: options.MaxBad = "100%",
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 when there is an error.")] = False,
     json: options.Json = False,
 ) -> None:
-    """Look for what spoils training: unreadable files, copies across splits, conflicting labels, missing classes."""
+    """Look for what spoils training: bad files, copies across splits, wrong labels, missing classes."""
     from peregrine.data.base import Options
 
+    names = [name.strip() for name in (only or "").split(",") if name.strip()]
+    if only is not None and not names:
+        raise UsageError(f"--only takes ids of checks, as in leakage,conflict; got {only!r}")
     with showing():
-        findings = catalog.load("stage", "check")(source, Options(max_bad=parse_share(max_bad)))
-    if findings:
-        output.table(["rule", "level", "finding"], [[found.rule, found.level, found.message] for found in findings])
-    else:
-        output.line(f"{source}: nothing found")
+        report = catalog.load("stage", "check")(source, Options(max_bad=parse_share(max_bad)), names)
+        if csv:
+            catalog.load("stage", "check-table")(report.findings, csv)
+        if html:
+            catalog.load("stage", "check-page")(report, html)
+    _print_findings(report)
+    for kind, file in (("Table", csv), ("Page", html)):
+        if file:
+            output.line(f"{kind}: {file}")
     if json:
-        output.as_json({"source": source, "findings": [vars(found) for found in findings]})
-    errors = [found for found in findings if found.level == "error"]
+        output.as_json(report.to_dict() | {"csv": csv, "html": html})
+    errors = [found for found in report.findings if found.rule.level == "error"]
     if strict and errors:
-        raise CheckFailed(f"{source} has {len(errors)} errors, the first: {errors[0].message}")
+        more = f"; and {len(errors) - 1} more errors" if len(errors) > 1 else ""
+        raise CheckFailed(f"{source} is not sound: {errors[0].rule.id}: {errors[0].message}{more}")
 
 
-@app.command(epilog="[bold]Example[/bold]\n\nperegrine data prepare photos/ --size 64")
+def _print_findings(report: Any) -> None:
+    """A table of findings, then the first cases of each."""
+    if report.findings:
+        rows = [[found.rule.id, found.rule.level, f"{len(found.cases):,}", found.message] for found in report.findings]
+        output.table(["check", "level", "cases", "finding"], rows)
+    else:
+        output.line(f"{report.source}: nothing found")
+    for found in report.findings:
+        output.line(f"{found.rule.title}:")
+        for case in found.cases[:SHOWN]:
+            output.line(f"  {_case(case, ' ≈ ' if found.rule.id.startswith('near') else ' = ')}")
+        if len(found.cases) > SHOWN:
+            output.line(f"  and {len(found.cases) - SHOWN:,} more; --csv FILE lists all, --html FILE shows pictures")
+    for rule, reason in report.left_out.items():
+        output.line(f"{rule} was left out: {reason}")
+
+
+def _case(case: Any, between: str) -> str:
+    images = [
+        f"{member.id} ({member.class_name})" if member.id and member.class_name else member.id or member.class_name
+        for member in case.members[:SHOWN]
+    ]
+    if len(case.members) > SHOWN:
+        images.append(f"{len(case.members) - SHOWN:,} more")
+    return ": ".join(part for part in (between.join(images), case.detail) if part)
+
+
+@app.command(
+    epilog="[bold]Examples[/bold]\n\nperegrine data prepare photos/ --size 64\n\n"
+    "peregrine data prepare photos/ --exclude findings.csv"
+)
 def prepare(
     source: Source,
     size: Size = None,
     resize: Resize = "crop",
     max_bad: options.MaxBad = "1%",
+    exclude: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|none",
+            help="Leave out what a file of `data check --csv` marks, now and in all later use; none takes it back.",
+        ),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Decode and resize the images once, into the cache, so that training starts at once."""
+    if exclude:
+        with showing():
+            catalog.load("stage", "exclude")(source, exclude)
     result = _statistics(source, size, resize, max_bad)
     counts = ", ".join(f"{part['images']:,} {name}" for name, part in result["splits"].items())
     output.line(f"{source} is ready: {counts} images of {result['width']}×{result['height']} pixels")

@@ -4,15 +4,20 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+_NUMBER = 32  # letters that a number has at most, with what is said beside it
+
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
-    """Print an aligned table; columns whose cells all look like numbers are right-aligned."""
+    """Print an aligned table; columns whose cells all look like numbers, and not like sentences, are right-aligned."""
     from rich import box
     from rich.table import Table
 
     grid = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, title_style="bold")
     for index, column in enumerate(columns):
-        numeric = bool(rows) and all(row[index].lstrip("+−< ")[:1].isdigit() or row[index] in ("", "–") for row in rows)
+        numeric = bool(rows) and all(
+            (row[index].lstrip("+−< ")[:1].isdigit() and len(row[index]) <= _NUMBER) or row[index] in ("", "–")
+            for row in rows
+        )
         grid.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         grid.add_row(*[_plain(cell) for cell in row])

@@ -37,6 +37,7 @@ class Options:
         resize: how other shapes become square: `crop` the centre or `pad` with black.
         max_bad: fraction of the images, 0 to 1, that may be unreadable and left out.
         seed: of the split into train and test, for data that comes without one.
+        exclude: ids of images to leave out as if they were not there; `sources.load` fills it, see `exclusions`.
 
     Raises:
         UsageError: a value is out of its range.
@@ -46,6 +47,7 @@ class Options:
     resize: Resize = "crop"
     max_bad: float = 0.01
     seed: int = 0
+    exclude: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if self.size is not None and self.size not in SIZES:

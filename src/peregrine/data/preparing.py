@@ -59,9 +59,15 @@ class Place:
     @property
     def memory(self) -> Path:
         """The file that remembers which store the data was prepared into."""
-        wanted = f"{self.location}\0{self.options.size}\0{self.options.resize}\0{self.options.seed}"
+        excluded = "".join(f"\0{id}" for id in sorted(self.options.exclude))
+        wanted = f"{self.location}\0{self.options.size}\0{self.options.resize}\0{self.options.seed}{excluded}"
         name = hashlib.sha256(os.fsencode(wanted)).hexdigest()[:32]
         return places.cache_folder() / "store" / "seen" / f"{name}.json"
+
+    def listing(self) -> Listing:
+        """What is to be prepared: all but what was excluded."""
+        whole, excluded = self.scan(), self.options.exclude
+        return replace(whole, entries=[entry for entry in whole.entries if entry.id not in excluded])
 
     @property
     def work(self) -> Path:
@@ -118,7 +124,7 @@ def _recall(memory: Path, stamp: str) -> dict[str, Any] | None:
 def _same_content(place: Place, seen: dict[str, Any], newest: float) -> bool:
     """Whether files that were too fresh to be known by their states are the ones that were prepared."""
     started = time.time()
-    listing = place.scan()
+    listing = place.listing()
     digests = []
     with progress.bar("read images", len(listing.entries), "image") as advance:
         for digest in packing.parallel(packing.digest, listing.contents(listing.entries)):
@@ -139,7 +145,7 @@ def _prepare(place: Place, stamp: str, settled: bool) -> dict[str, Any]:
     Raises:
         CheckFailed: more images than `max_bad` are unreadable. What was decoded is kept, for a second try.
     """
-    listing = place.scan()
+    listing = place.listing()
     try:
         plan = _plan(place, listing, {"stamp": stamp, "images": len(listing.entries)}, settled)
         if "key" in plan and store.is_whole(store.folder_of(plan["key"])):  # killed at the very end
@@ -246,7 +252,7 @@ def _loaded(place: Place, seen: dict[str, Any], opened: store.Store) -> Loaded:
         notes.append(f"{len(opened.left_out)} of {seen['images']} images could not be read and were left out")
 
     def listing() -> Listing:
-        whole, bad = place.scan(), {left.id for left in opened.left_out}
+        whole, bad = place.listing(), {left.id for left in opened.left_out}
         return replace(whole, entries=[entry for entry in whole.entries if entry.id not in bad])
 
     parts = opened.parts

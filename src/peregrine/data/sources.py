@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from peregrine import catalog
-from peregrine.data import places
-from peregrine.data.base import Layout, Loaded, Options, Resize, Source
+from peregrine.data import exclusions, places
+from peregrine.data.base import Layout, Listing, Loaded, Options, Resize, Source
 from peregrine.data.shards import is_pattern
 from peregrine.dataset import Splits
 from peregrine.errors import DataError, UsageError, machine_error, suggestion
@@ -43,12 +43,46 @@ def load(source: str | Path, options: Options) -> Loaded:
     """`load_dataset`, with the images that had to be left out."""
     with _explained():
         named = _named(source)
-        if named:
-            loaded, name = named.load(options), str(source)
-        else:
-            name, location = _located(source)
-            loaded = _layout(location).load_from(location, options)
-        return replace(loaded, splits=replace(loaded.splits, source=name))
+        name, location = (str(source), Path()) if named else _located(source)
+        excluded = exclusions.recall(name if named else _identity(name, location))
+        options = replace(options, exclude=excluded.ids)
+        loaded = named.load(options) if named else _layout(location).load_from(location, options)
+        return replace(loaded, splits=replace(exclusions.without(loaded.splits, excluded), source=name))
+
+
+def listing(source: str | Path, seed: int = 0) -> Listing | None:
+    """The encoded images of the data, before anything of them is read; None where there are none, or no data set.
+
+    What was excluded is not in it.
+
+    Raises:
+        UsageError: the source is unknown.
+    """
+    if _named(source):
+        return None
+    name, location = _located(source)
+    layout = _layout(location)
+    if not hasattr(layout, "scan"):  # CIFAR's batches are pixels
+        return None
+    try:
+        whole: Listing = layout.scan(location, seed)
+    except DataError:
+        return None  # loading says why
+    excluded = exclusions.recall(_identity(name, location)).ids
+    return replace(whole, entries=[entry for entry in whole.entries if entry.id not in excluded])
+
+
+def identity(source: str | Path) -> str:
+    """The name by which the cache knows data: of a source, its address, or the resolved path.
+
+    Raises:
+        UsageError: the source is unknown.
+    """
+    return str(source) if _named(source) else _identity(*_located(source))
+
+
+def _identity(name: str, location: Path) -> str:
+    return str(location.resolve()) if name == str(location) else name
 
 
 def fetch(source: str | Path) -> Path | None:
