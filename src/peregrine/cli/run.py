@@ -118,7 +118,8 @@ def command(
         output.line(f"worker {host.rank()} is done; the run is where worker 0 was started")
         return
     _print(summary)
-    from peregrine.stages.outcomes import refuse, to_dict
+    from peregrine.stages.outcomes import to_dict
+    from peregrine.stages.pipeline import refuse
 
     if json:
         output.as_json({
@@ -131,7 +132,7 @@ def command(
             "benchmark": summary.benchmark,
             "best": summary.best,
         })  # fmt: skip
-    refuse(summary.exports, everything=True)  # after everything else
+    refuse(summary)  # after everything else
 
 
 def _print(summary: Any) -> None:

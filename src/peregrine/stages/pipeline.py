@@ -10,11 +10,12 @@ from peregrine.dataset import Splits
 from peregrine.export.routes import reachable
 from peregrine.recipe import Recipe
 from peregrine.rundir import RunDirectory
+from peregrine.stages import benchmarking, outcomes
 from peregrine.stages.benchmarking import benchmark_run
 from peregrine.stages.choosing import choose_best
 from peregrine.stages.evaluating import evaluate_part
 from peregrine.stages.exporting import export_and_prove
-from peregrine.stages.outcomes import Export, refuse
+from peregrine.stages.outcomes import Export
 from peregrine.stages.reporting import report
 from peregrine.stages.target import Target
 from peregrine.stages.training import TRAINING, ancestor_of_run
@@ -67,8 +68,8 @@ def run(
             measure the robustness under corruptions.
 
     Raises:
-        CheckFailed: an fp32 export could not be built or predicts something else; everything else is done and reported
-            first.
+        CheckFailed: an fp32 export could not be built or predicts something else, or a Candidate crashed or answered
+            otherwise while it was measured; everything else is done and reported first.
     """
     summary = attempt(
         splits,
@@ -82,8 +83,19 @@ def run(
         skip_visualization=skip_visualization,
         thorough=thorough,
     )
-    refuse(summary.exports, everything=True)
+    refuse(summary)
     return summary
+
+
+def refuse(summary: RunSummary) -> None:
+    """Raise for an fp32 export that came to nothing, else for a Candidate that failed a check of the benchmark.
+
+    Raises:
+        CheckFailed: as `run`.
+    """
+    outcomes.refuse(summary.exports, everything=True)
+    if summary.benchmark:
+        benchmarking.refuse(summary.benchmark)
 
 
 def attempt(
@@ -95,7 +107,7 @@ def attempt(
     thorough: bool,
     **request: Any,
 ) -> RunSummary:
-    """`run` without an error for an export that came to nothing: so that what did succeed can be told first."""
+    """`run` without an error for what failed a check: so that what did succeed can be told first."""
     if host.rank():
         skip_inference = skip_visualization = True
     pictures = not skip_visualization
