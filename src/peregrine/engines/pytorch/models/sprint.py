@@ -99,7 +99,7 @@ class Sprint(Network):
         return self.head(x.amax((2, 3))) / self.head.in_features  # type: ignore[no-any-return]  # modules give Any
 
     def folded(self) -> Self:
-        """Norms, and skips over one convolution, become part of convolutions."""
+        """Each norm becomes part of its convolution."""
         copied = copy.deepcopy(self)
         for group in copied.groups:
             assert isinstance(group, Group)
@@ -141,18 +141,11 @@ class Group(nn.Module):
         return x
 
     def fold(self) -> None:
-        """Make the norms part of their convolutions; a maximum and a norm with a positive scale can change places.
-
-        What skips a single convolution is that convolution's own input, and a 3×3 filter can pass its middle on.
-        """
+        """Make the norms part of their convolutions; a maximum and a norm with a positive scale can change places."""
         for number, (convolution, norm) in enumerate(self._layers(), 1):
             assert isinstance(norm, Norm)
             self.add_module(f"conv{number}", fuse_conv_bn_eval(convolution, norm))
             self.add_module(f"norm{number}", nn.Identity())
-        if self._skips and self._depth == 2:
-            _, (convolution, _) = self._layers()
-            convolution.weight.data[..., 1, 1] += torch.eye(convolution.out_channels)
-            self._skips = False
 
     def _layers(self) -> list[tuple[nn.Conv2d, nn.Module]]:
         numbers = range(1, self._depth + 1)
