@@ -115,6 +115,36 @@ def test_the_normalisation_stays_before_a_convolution_that_pads(attributes: dict
     assert operations(made) == ["Cast", "Transpose", "Sub", "Div", "Conv"]
 
 
+def skipping(inputs: str, **attributes: Any) -> Any:
+    """x, convolved, and x again."""
+    weights = np.random.default_rng(3).normal(size=(4, 4, 3, 3)).astype(np.float32)
+    attributes = {"pads": [1, 1, 1, 1], **attributes}
+    nodes = [node("Relu", "x", "a"), node("Conv", "a w", "b", **attributes), node("Add", inputs, "y")]
+    return model(nodes, ["N", 4, 5, 5], w=weights)
+
+
+@pytest.mark.parametrize("inputs", ["a b", "b a"])
+def test_a_skip_becomes_part_of_its_convolution(inputs: str) -> None:
+    made = skipping(inputs)
+    x = np.random.default_rng(4).normal(size=(2, 4, 5, 5)).astype(np.float32)
+    before = answers(made, x)
+    onnx_rewrites.fold_skips(made.graph)
+    onnx_rewrites.remove_unused(made.graph)
+    assert operations(made) == ["Relu", "Conv"]
+    np.testing.assert_allclose(answers(made, x), before, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "attributes"),
+    [("x b", {}), ("a b", {"dilations": [2, 2], "pads": [2, 2, 2, 2]}), ("a b", {"pads": [0, 0, 2, 2]})],
+    ids=["another value", "dilated", "shifted"],
+)
+def test_another_skip_stays(inputs: str, attributes: dict[str, Any]) -> None:
+    made = skipping(inputs, **attributes)
+    onnx_rewrites.fold_skips(made.graph)
+    assert operations(made) == ["Relu", "Conv", "Add"]
+
+
 def test_a_product_and_a_sum_per_channel_are_a_batch_norm() -> None:
     random = np.random.default_rng(1)
     scale, offset = random.normal(size=(2, 1, 3, 1, 1)).astype(np.float32)

@@ -85,6 +85,29 @@ def fold_normalisation(graph: Any) -> None:
         graph.node.remove(link)
 
 
+def fold_skips(graph: Any) -> None:
+    """A convolution of x, and x, added → one convolution, whose filters pass on what is in their middle."""
+    consumers, constants = _consumers(graph), _constants(graph)
+    producers = {name: node for node in graph.node for name in node.output}
+    for total in list(graph.node):
+        if total.op_type != "Add":
+            continue
+        for convolved, skipping in (total.input, reversed(total.input)):
+            convolution = producers.get(convolved)
+            if convolution is None or convolution.op_type != "Conv" or convolution.input[0] != skipping:
+                continue
+            weights = constants.get(convolution.input[1])
+            if weights is None or _only(consumers, convolved) is not total or not _keeps_shape(convolution, weights):
+                continue
+            passing = np.zeros_like(weights)
+            channels, (height, width) = np.arange(len(weights)), weights.shape[2:]
+            passing[channels, channels, height // 2, width // 2] = 1
+            convolution.input[1] = _add_constant(graph, f"{total.output[0]}/weights", weights + passing)
+            convolution.output[0] = total.output[0]
+            graph.node.remove(total)
+            break
+
+
 def take_pixels_as_they_are(graph: Any) -> None:
     """Cast, permute, quantise by a step of 1 → permute."""
     consumers, constants, start = _consumers(graph), _constants(graph), pixels(graph)
@@ -263,6 +286,15 @@ def _pads(node: Any) -> bool:
     """Whether a convolution sees anything but its input."""
     given = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     return any(given.get("pads", [])) or given.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID")
+
+
+def _keeps_shape(convolution: Any, weights: npt.NDArray[Any]) -> bool:
+    """Whether what leaves a convolution has the shape of what enters, with each pixel in the middle of its filter."""
+    given = {attribute.name: helper.get_attribute_value(attribute) for attribute in convolution.attribute}
+    out, inside, *kernel = weights.shape
+    steps = [*given.get("strides", []), *given.get("dilations", []), given.get("group", 1)]
+    middle = [side // 2 for side in kernel] * 2
+    return out == inside and all(side % 2 for side in kernel) and set(steps) <= {1} and given.get("pads") == middle
 
 
 def _permutation(node: Any) -> list[int]:

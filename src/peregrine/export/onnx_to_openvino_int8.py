@@ -50,9 +50,10 @@ def convert(source: Artifact, folder: Path, samples: Samples) -> dict[str, Any]:
 
 
 def _float(source: Artifact) -> Any:
-    """The source with its normalisation inside a first convolution that can have it, so that pixels are not rounded."""
+    """The source with less to round: the normalisation, and what skips one convolution, are parts of convolutions."""
     model = onnx_file.load(source.model_path)
     onnx_rewrites.fold_normalisation(model.graph)
+    onnx_rewrites.fold_skips(model.graph)
     return openvino.parse_onnx(model.SerializeToString())
 
 
