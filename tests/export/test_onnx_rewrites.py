@@ -157,6 +157,27 @@ def test_a_product_and_a_sum_per_channel_are_a_batch_norm() -> None:
     np.testing.assert_allclose(answers(made, x), before, rtol=1e-6, atol=1e-6)
 
 
+def hard_swish(alpha: float, other: str = "x") -> Any:
+    nodes = [node("HardSigmoid", "x", "a", alpha=alpha, beta=0.5), node("Mul", f"{other} a", "y")]
+    return model(nodes, ["N", 3, 4, 4], z=np.full((1, 3, 4, 4), 2, np.float32))
+
+
+def test_a_hard_sigmoid_of_x_times_x_is_a_hard_swish() -> None:
+    made = hard_swish(1 / 6)
+    x = np.linspace(-5, 5, 96, dtype=np.float32).reshape(2, 3, 4, 4)
+    before = answers(made, x)
+    onnx_rewrites.restore_hard_swishes(made.graph)
+    assert operations(made) == ["HardSwish"]
+    np.testing.assert_allclose(answers(made, x), before, atol=1e-6)
+
+
+@pytest.mark.parametrize(("alpha", "other"), [(0.2, "x"), (1 / 6, "z")], ids=["steeper", "times another"])
+def test_another_hard_sigmoid_stays(alpha: float, other: str) -> None:
+    made = hard_swish(alpha, other)
+    onnx_rewrites.restore_hard_swishes(made.graph)
+    assert operations(made) == ["HardSigmoid", "Mul"]
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 4, 4), (1, 3, 4, 1), ()])
 def test_a_product_of_another_shape_stays(shape: tuple[int, ...]) -> None:
     constants = {name: np.ones(shape, np.float32) for name in ("s", "o")}

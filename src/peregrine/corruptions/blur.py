@@ -38,8 +38,10 @@ def disk(radius: float, softness: float) -> Values:
     steps = np.arange(-half, half + 1)
     smooth = np.exp(-(steps**2) / (2 * softness**2))
     smooth /= smooth.sum()
-    soft = ndimage.correlate(sharp / sharp.sum(), np.outer(smooth, smooth), mode="constant")
-    return soft.astype(np.float32)
+    soft: npt.NDArray[np.float32] = ndimage.correlate(
+        sharp / sharp.sum(), np.outer(smooth, smooth), mode="constant"
+    ).astype(np.float32)
+    return soft
 
 
 def glass_blur(images: Images, random: np.random.Generator, deviation: float, reach: float, rounds: float) -> Images:

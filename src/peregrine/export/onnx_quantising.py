@@ -119,6 +119,7 @@ def _prepare(source: Path, target: Path, scheme: Scheme) -> None:
     with _quietly():
         quant_pre_process(source, target, skip_symbolic_shape=True)
     model = onnx.load(target)
+    onnx_rewrites.restore_hard_swishes(model.graph)
     if scheme.activations == QuantType.QUInt8:
         onnx_rewrites.fold_normalisation(model.graph)
         onnx_rewrites.remove_unused(model.graph)

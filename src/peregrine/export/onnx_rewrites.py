@@ -157,6 +157,23 @@ def restore_batch_norms(graph: Any) -> None:
         graph.node.remove(product)
 
 
+def restore_hard_swishes(graph: Any) -> None:
+    """A hard sigmoid of x, times x → HardSwish, which runtimes compute together with the convolution before it.
+
+    ONNX Runtime's own preparation takes it apart.
+    """
+    consumers = _consumers(graph)
+    for gate in list(graph.node):
+        product = _only(consumers, gate.output[0])
+        if gate.op_type != "HardSigmoid" or product is None or product.op_type != "Mul":
+            continue
+        given = {attribute.name: attribute.f for attribute in gate.attribute}
+        slope, start = given.get("alpha", 0.2), given.get("beta", 0.5)
+        if set(product.input) == {gate.input[0], gate.output[0]} and np.allclose((slope, start), (1 / 6, 0.5)):
+            product.CopyFrom(helper.make_node("HardSwish", [gate.input[0]], [product.output[0]]))
+            graph.node.remove(gate)
+
+
 def fix_reshapes(model: Any) -> None:
     """A Reshape to (one computed length, constants…) → to the constant (-1, constants…).
 
