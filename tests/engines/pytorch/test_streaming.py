@@ -37,8 +37,9 @@ def data(shades: Callable[..., Dataset], tmp_path: Path) -> Dataset:
 
 @pytest.fixture(autouse=True)
 def no_thread_stays() -> Any:
+    before = set(threading.enumerate())
     yield
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("peregrine-reader")]
+    assert not [thread for thread in set(threading.enumerate()) - before if thread.name.startswith("peregrine-reader")]
 
 
 @pytest.mark.parametrize("augmentation", [{"flip": "random", "translate": 1}, EVERYTHING])

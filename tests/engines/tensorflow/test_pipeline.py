@@ -1,5 +1,7 @@
 """An epoch has every image once, all randomness is a function of seed, epoch and step; streamed is as resident."""
 
+import contextlib
+import threading
 from typing import Any
 
 import numpy as np
@@ -75,16 +77,17 @@ def test_alternating_flips_show_every_image_both_ways_in_two_epochs() -> None:
 
 
 def test_streamed_blocks_hold_the_images_that_resident_ones_name() -> None:
-    streamed, resident, visits = Streamed(DATA, ALONE), Resident(DATA, ALONE), order(50, 0, 0)
-    for start, stop in ((0, 16), (16, 32), (32, 40), (40, 50), (8, 9)):  # foreseen, not foreseen, and back again
-        ours, theirs = streamed.block(visits, start, stop), resident.block(visits, start, stop)
-        np.testing.assert_array_equal(ours.ids, theirs.ids)
-        np.testing.assert_array_equal(
-            tf.gather(ours.images[0], ours.places), tf.gather(theirs.images[0], theirs.places)
-        )
-        np.testing.assert_array_equal(
-            tf.gather(ours.labels[0], ours.places), tf.gather(theirs.labels[0], theirs.places)
-        )
+    resident, visits = Resident(DATA, ALONE), order(50, 0, 0)
+    with contextlib.closing(Streamed(DATA, ALONE)) as streamed:
+        for start, stop in ((0, 16), (16, 32), (32, 40), (40, 50), (8, 9)):  # foreseen, not foreseen, and back again
+            ours, theirs = streamed.block(visits, start, stop), resident.block(visits, start, stop)
+            np.testing.assert_array_equal(ours.ids, theirs.ids)
+            np.testing.assert_array_equal(
+                tf.gather(ours.images[0], ours.places), tf.gather(theirs.images[0], theirs.places)
+            )
+            np.testing.assert_array_equal(
+                tf.gather(ours.labels[0], ours.places), tf.gather(theirs.labels[0], theirs.places)
+            )
 
 
 def test_the_next_block_is_read_while_this_one_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,13 +99,20 @@ def test_the_next_block_is_read_while_this_one_is_used(monkeypatch: pytest.Monke
         return once(self, ids)
 
     monkeypatch.setattr(Streamed, "_read", counted)
-    streamed, visits = Streamed(DATA, ALONE), order(50, 0, 0)
-    for start in range(0, 50, 10):
-        streamed.block(visits, start, start + 10)
+    visits = order(50, 0, 0)
+    with contextlib.closing(Streamed(DATA, ALONE)) as streamed:
+        for start in range(0, 50, 10):
+            streamed.block(visits, start, start + 10)
     assert read == [10] * 5
 
 
-def test_the_memory_decides(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert isinstance(source(DATA, ALONE), Resident)
+def test_the_memory_decides_and_no_thread_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    with source(DATA, ALONE) as made:
+        assert isinstance(made, Resident)
     monkeypatch.setenv("PEREGRINE_RESIDENT_GIB", "0.00001")
-    assert isinstance(source(DATA, ALONE), Streamed)
+    before = set(threading.enumerate())
+    with source(DATA, ALONE) as made:
+        assert isinstance(made, Streamed)
+        made.block(order(50, 0, 0), 0, 10)
+        (reader,) = set(threading.enumerate()) - before
+    assert not reader.is_alive()

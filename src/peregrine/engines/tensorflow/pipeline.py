@@ -4,6 +4,8 @@ The order of the images and every random change is a function of (seed, epoch, s
 step as if it had never stopped, and a streamed run is the resident run.
 """
 
+import contextlib
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -80,6 +82,11 @@ class Streamed:
             ids,
         )
 
+    def close(self) -> None:
+        """End the thread."""
+        self._next = None
+        self._reader.shutdown(cancel_futures=True)
+
     def _read(self, ids: npt.NDArray[np.int32]) -> Any:
         """From front to back, which a disk likes best."""
         images = np.empty((len(ids), *self._dataset.images.shape[1:]), np.uint8)
@@ -88,10 +95,14 @@ class Streamed:
         return images
 
 
-def source(dataset: Dataset, chosen: Any) -> Source:
+@contextlib.contextmanager
+def source(dataset: Dataset, chosen: Any) -> Iterator[Source]:
     """Resident where the memory allows it, else streamed; for the replicas of the `chosen` strategy."""
-    kind = Resident if dataset.images.nbytes <= host.resident_bytes() else Streamed
-    return kind(dataset, chosen)
+    if dataset.images.nbytes <= host.resident_bytes():
+        yield Resident(dataset, chosen)
+    else:
+        with contextlib.closing(Streamed(dataset, chosen)) as streamed:
+            yield streamed
 
 
 def order(count: int, seed: int, epoch: int) -> npt.NDArray[np.int32]:

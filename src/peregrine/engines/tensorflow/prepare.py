@@ -35,18 +35,29 @@ class Prepared:
     many_workers: bool
 
 
-def prepare(job: TrainingJob) -> Prepared:
-    """Stand where the job's run begins, or where its newest resume state is.
+@contextlib.contextmanager
+def prepare(job: TrainingJob) -> Iterator[Prepared]:
+    """Stand where the job's run begins, or where its newest resume state is; the data is let go of after the block.
 
     Raises:
         DamagedFile: there are resume states, and all of them are damaged or of another network.
         UsageError: the recipe's `load_model` cannot be started from, or its strategy cannot be had.
         MissingDevice: there are fewer devices than the strategy wants.
     """
-    recipe, count = job.recipe, len(job.train)
+    recipe = job.recipe
     saved = load_state(job.run.checkpoints, recipe) if job.resume else None
     seconds = saved[0].seconds if saved else dict.fromkeys(PHASES, 0.0)
     spread = strategy.choose(recipe.strategy)
+    with contextlib.ExitStack() as opened:
+        with timed(seconds, "preparation"):
+            source = opened.enter_context(pipeline.source(job.train, spread))
+        yield _prepare(job, saved, seconds, spread, source)
+
+
+def _prepare(
+    job: TrainingJob, saved: tuple[Position, Variables] | None, seconds: dict[str, float], spread: Any, source: Source
+) -> Prepared:
+    recipe, count = job.recipe, len(job.train)
     per_epoch = steps_per_epoch(count, recipe.batch_size, spread.num_replicas_in_sync)
     every = legs(recipe, network.phases(recipe), recipe.epochs * per_epoch)
     leg = leg_of(every, saved[0].step if saved else 0)
@@ -54,11 +65,14 @@ def prepare(job: TrainingJob) -> Prepared:
         start = (
             find_start(recipe.load_model, recipe, job.train.class_names) if recipe.load_model and not saved else None
         )
-        data = _data(job, spread, saved, start)
+        data = TrainingData.of(recipe, job.train, job.validation, spread)
+        # normalised as the network has always known it: weights that were loaded know no other way
+        known = start.normalisation if start else saved[0].normalisation if saved else None
+        data = replace(data, normalisation=known) if known else data
         names = (saved[0].precision,) if saved else precision.contenders(recipe.precision)
         contenders = {name: Steps(recipe, data, name, fresh=not (saved or start)) for name in names}
         places = min(precision.STEPS_PER_ROUND * recipe.batch_size, count)
-        block = data.source.block(pipeline.order(count, recipe.seed, 0), 0, places)
+        block = source.block(pipeline.order(count, recipe.seed, 0), 0, places)
     with timed(seconds, "compilation"):
         for contender in contenders.values():
             contender.compiled = saved[0].compiled if saved else recipe.compile == "on"
@@ -75,14 +89,7 @@ def prepare(job: TrainingJob) -> Prepared:
     else:
         position = _first_position(job, chosen, steps, seconds, start)
     many = isinstance(spread, tf.distribute.MultiWorkerMirroredStrategy)
-    return Prepared(position, steps, data.source, every, per_epoch, many)
-
-
-def _data(job: TrainingJob, spread: Any, saved: tuple[Position, Variables] | None, start: Start | None) -> TrainingData:
-    """The data, normalised as the network has always known it: weights that were loaded know no other way."""
-    data = TrainingData.of(job.recipe, job.train, job.validation, spread)
-    known = start.normalisation if start else saved[0].normalisation if saved else None
-    return replace(data, normalisation=known) if known else data
+    return Prepared(position, steps, source, every, per_epoch, many)
 
 
 def _first_position(

@@ -17,7 +17,7 @@ from peregrine.engines.tensorflow.batches import Batches
 from peregrine.engines.tensorflow.legs import Leg
 from peregrine.engines.tensorflow.library import keras, tf
 from peregrine.engines.tensorflow.models.base import Phase
-from peregrine.engines.tensorflow.pipeline import Block, Source, source
+from peregrine.engines.tensorflow.pipeline import Block
 from peregrine.engines.tensorflow.starting import Start
 from peregrine.recipe import Recipe
 
@@ -37,7 +37,6 @@ class TrainingData:
     """
 
     strategy: Any
-    source: Source
     batches: Batches
     validation: Dataset | None
     normalisation: network.Normalisation
@@ -46,11 +45,10 @@ class TrainingData:
 
     @classmethod
     def of(cls, recipe: Recipe, train: Dataset, validation: Dataset | None, chosen: Any) -> "TrainingData":
-        """Bring the data to the devices of the `chosen` strategy, and measure it."""
+        """Measure the data, for the `chosen` strategy."""
         means, _ = channel_statistics(train.images)
         return cls(
             chosen,
-            source(train, chosen),
             Batches(recipe, len(train), len(train.class_names), means),
             validation,
             network.normalisation(recipe, train.images),

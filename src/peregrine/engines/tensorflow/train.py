@@ -17,7 +17,7 @@ from peregrine.engines.tensorflow.checkpoint import Position, Sums, checkpoint_n
 from peregrine.engines.tensorflow.legs import leg_of
 from peregrine.engines.tensorflow.library import tf
 from peregrine.engines.tensorflow.pipeline import Block
-from peregrine.engines.tensorflow.prepare import prepare, timed
+from peregrine.engines.tensorflow.prepare import Prepared, prepare, timed
 from peregrine.errors import MachineError
 from peregrine.progress import Advance
 from peregrine.recipe import Recipe
@@ -31,8 +31,9 @@ logger = logging.getLogger("peregrine")
 def train(job: TrainingJob) -> TrainingResult:
     """Train to the end of the recipe; see `engines.base.Engine.train`."""
     try:
-        loop = _Loop(job)
-        loop.run()
+        with prepare(job) as prepared:
+            loop = _Loop(job, prepared)
+            loop.run()
     except (tf.errors.ResourceExhaustedError, MemoryError) as error:
         size = job.recipe.batch_size
         raise MachineError(
@@ -63,11 +64,10 @@ class _Loop:
         total: steps of the whole recipe.
     """
 
-    def __init__(self, job: TrainingJob) -> None:
+    def __init__(self, job: TrainingJob, prepared: Prepared) -> None:
         self._job = job
         self._recipe = job.recipe
         self._folder = job.run.checkpoints
-        prepared = prepare(job)
         self.position, self._steps, self._source = prepared.position, prepared.steps, prepared.source
         self._steps_per_epoch, self._legs = prepared.steps_per_epoch, prepared.legs
         self.total = self._legs[-1].stop
