@@ -16,7 +16,7 @@ from peregrine.errors import UsageError
 
 LIBRARIES = (
     "peregrine", "numpy", "pillow", "torch", "tensorflow", "tensorflow-cpu", "keras", "onnx", "onnxruntime",
-    "ai-edge-litert", "openvino", "nncf", "tensorrt", "tensorrt-rtx-cu13",
+    "ai-edge-litert", "openvino", "nncf", "tensorrt", "tensorrt-rtx-cu13", "mlcommons-loadgen",
 )  # fmt: skip
 
 
@@ -188,7 +188,7 @@ def describe() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of the libraries that decide what a model computes, without importing them."""
+    """Installed versions of the libraries that compute or time a model, without importing them."""
     found = {}
     for library in LIBRARIES:
         try:

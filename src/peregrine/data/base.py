@@ -168,6 +168,17 @@ class Layout(Protocol):
         """Whether the content of `location` looks like this layout; names are looked at, files are not read."""
         ...
 
+    def scan(self, location: Path, seed: int) -> Listing | None:
+        """The encoded images at `location`, before anything of them is read; None where images are bare pixels.
+
+        Args:
+            seed: of the split into train and test, for data that comes without one.
+
+        Raises:
+            DataError, CheckFailed: as `load_from`, in so far as names and labels show it.
+        """
+        ...
+
     def load_from(self, location: Path, options: Options) -> Loaded:
         """Read the data at `location`.
 

@@ -94,6 +94,9 @@ class Cifar:
         """Whether `location`, or the folder of an edition in it, has at least half of the edition's files."""
         return self._find(location) is not None
 
+    def scan(self, location: Path, seed: int) -> None:
+        """None: batches are pixels."""
+
     def load_from(self, location: Path, options: Options) -> Loaded:
         """Read all batches; see `Layout`. The ids are `train/0`, `train/1`, … and `test/0`, ….
 

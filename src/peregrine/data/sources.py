@@ -61,13 +61,12 @@ def listing(source: str | Path, seed: int = 0) -> Listing | None:
     if _named(source):
         return None
     name, location = _located(source)
-    layout = _layout(location)
-    if not hasattr(layout, "scan"):  # CIFAR's batches are pixels
-        return None
     try:
-        whole: Listing = layout.scan(location, seed)
+        whole = _layout(location).scan(location, seed)
     except DataError:
         return None  # loading says why
+    if whole is None:
+        return None
     excluded = exclusions.recall(_identity(name, location)).ids
     return replace(whole, entries=[entry for entry in whole.entries if entry.id not in excluded])
 

@@ -10,11 +10,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from peregrine.stages import wording
-from peregrine.stages.reporting.page import ENGINES, template
+from peregrine.stages.reporting.templating import environment
 
 HUB_NAMES = {"cifar10": "uoft-cs/cifar10", "cifar100": "uoft-cs/cifar100"}
 _SPECIAL = re.compile(r"([\\`*_{}\[\]|~$])")  # in the middle of a line, where all names stand
@@ -92,25 +92,6 @@ def _printable(text: str) -> str:
 
 @functools.cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FunctionLoader(template),
-        finalize=_markdown,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters.update(
-        code=_code,
-        python=_python,
-        yaml=_yaml,
-        percent=wording.percent,
-        exact=wording.exact_percent,
-        number=wording.number,
-        duration=wording.duration,
-        size=wording.size,
-        count=wording.count,
-        when=wording.when,
-    )
-    environment.globals.update(engines=ENGINES)
-    return environment
+    made = environment(finalize=_markdown)
+    made.filters.update(code=_code, python=_python, yaml=_yaml)
+    return made

@@ -8,16 +8,14 @@ import base64
 import functools
 import hashlib
 from collections.abc import Mapping
-from importlib import resources
 from typing import Any
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
-from peregrine.stages import wording
 from peregrine.stages.reporting.speed import TRAINED
+from peregrine.stages.reporting.templating import environment, template
 
-ENGINES = {"tensorflow": "TensorFlow", "pytorch": "PyTorch"}
 VERDICTS = {  # by how much they are worth: symbol, word
     "passed": ("✓", "passed"),
     TRAINED: ("✓", "trained model"),
@@ -62,44 +60,16 @@ def _script(watched: bool) -> str:
     return template("report.js") + (template("watch.js") if watched else "")
 
 
-@functools.cache
-def template(name: str) -> str:
-    """The text of a file in `templates`."""
-    return (resources.files("peregrine.stages") / "templates" / name).read_text("utf-8")
-
-
 def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 @functools.cache
 def _environment() -> Environment:
-    """Names that are missing in a template are an error, not a gap on the page."""
-    environment = Environment(
-        loader=FunctionLoader(template),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters.update(
-        percent=wording.percent,
-        exact=wording.exact_percent,
-        number=wording.number,
-        duration=wording.duration,
-        size=wording.size,
-        count=wording.count,
-        are=wording.are,
-        power=wording.power,
-        points=wording.points,
-        ratio=wording.ratio,
-        when=wording.when,
-        sentence=wording.sentence,
-        breakable=_breakable,
-    )
-    environment.globals.update(engines=ENGINES, verdict_words=VERDICTS)
-    return environment
+    made = environment(autoescape=True)
+    made.filters.update(breakable=_breakable)
+    made.globals.update(verdict_words=VERDICTS)
+    return made
 
 
 def _breakable(key: str) -> Markup:
