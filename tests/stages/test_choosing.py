@@ -47,6 +47,7 @@ def row(artifact: Artifact, per_s: float, **changes: Any) -> dict[str, Any]:
     candidate = default_candidate(artifact)
     return {
         "candidate": candidate.key,
+        "artifact_id": artifact.id,
         "precision": candidate.precision,
         "threads": 2,
         "throughput_per_s": per_s,
@@ -178,9 +179,10 @@ def test_only_what_passed_parity(made: Made, verdict: str, words: str) -> None:
     assert {entry["candidate"]: entry["misses"] for entry in result["runners_up"]}[INT8] == words
 
 
-def test_what_cannot_be_judged_says_why(made: Made) -> None:
+@pytest.mark.parametrize("changed", [{"artifact_id": "another of the same size"}, {"size_bytes": 1}])
+def test_what_cannot_be_judged_says_why(made: Made, changed: dict[str, Any]) -> None:
     reasons = [{"candidate": ORT, "reason": "it was busy"}]
-    measure(made.run, row(made.int8, 4000, size_bytes=1), skipped=reasons)
+    measure(made.run, row(made.int8, 4000, **changed), skipped=reasons)
     with pytest.raises(CheckFailed, match="nothing is within the limits; no candidate is both measured and proved"):
         made.best()
     other = tiny.artifact(made.run.artifact_path("onnx-fp16"), "onnx-fp16", parent=made.ancestor.id, ancestor="old")

@@ -20,9 +20,11 @@ Rounds = Sequence[Sequence[int]]  # nanoseconds of each call of each round
 def row(entry: Entry, found: Measured, driver: str) -> dict[str, Any]:
     """One row; what belongs to a scenario is there if that was measured."""
     candidate, opened = entry.candidate, found.opened
+    artifact = Artifact.open(candidate.artifact)
     told: dict[str, Any] = {
         "candidate": entry.key,
         "artifact": str(candidate.artifact),
+        "artifact_id": artifact.id,
         "format": candidate.format,
         "runtime": candidate.runtime,
         "provider": opened["provider"],
@@ -45,7 +47,7 @@ def row(entry: Entry, found: Measured, driver: str) -> dict[str, Any]:
         "warmup_seconds": opened["warmup_seconds"],
         "steady": opened["steady"],
         "peak_memory_bytes": opened["peak_memory_bytes"],
-        "size_bytes": Artifact.open(candidate.artifact).size_bytes,
+        "size_bytes": artifact.size_bytes,
         "accuracy": found.accuracy,
         "accuracy_mode": _accuracy_mode(len(entry.labels), found) if agreed else None,
         "server": found.server,

@@ -8,7 +8,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -277,7 +276,7 @@ def _measure(
         "schema": 1,
         "mode": "quick" if quick else "full",
         "host": host.describe(),
-        "versions": {**host.versions(), **_driver_version(plan.driver)},
+        "versions": host.versions(),
         "scenarios": list(plan.scenarios),
         "test_images": len(subjects[0].test),
         "throughput_batch": BATCH,
@@ -335,10 +334,6 @@ def _thread_counts() -> list[int]:
     """Powers of two, up to all that there are."""
     most = host.threads()
     return sorted({most, *(2**power for power in range(most.bit_length()) if 2**power <= most)})
-
-
-def _driver_version(driver: str) -> dict[str, str]:
-    return {"mlcommons-loadgen": metadata.version("mlcommons-loadgen")} if driver == "loadgen" else {}
 
 
 def _write(result: dict[str, Any], measured: dict[str, Measured], folder: Path, pictures: bool) -> None:

@@ -191,7 +191,8 @@ def _unmeasured(candidate: Candidate, artifact: Artifact, row: Any, benchmark: d
         skipped = {entry["candidate"]: entry["reason"] for entry in benchmark.get("skipped", [])}
         reason = f": {skipped[candidate.key]}" if candidate.key in skipped else "; run `peregrine benchmark` again"
         return f"not measured{reason}"
-    if row["size_bytes"] != artifact.size_bytes:
+    measured = row.get("artifact_id", artifact.id), row["size_bytes"]  # the first benchmarks did not write down the id
+    if measured != (artifact.id, artifact.size_bytes):
         return "exported again after it was measured; run `peregrine benchmark` again"
     return ""
 
