@@ -14,33 +14,8 @@ from sklearn.datasets import load_digits
 from peregrine import metrics, rejection
 from peregrine.corruptions import CORRUPTIONS
 from peregrine.dataset import Dataset
-from peregrine.stages import pairing, plots, wording
-
-NARROW, WIDE = 1350, 1950  # pixels: 9 and 13 inches at 150 dpi
-HOSTILE = ("<script>alert(1)</script>", "$\\frac{1}{0$", "熊猫宝宝", "🦊", "dog\u202egod\n", "%s{0}\\", "n" * 300, " ")
-
-
-def title(path: Path, width: int = NARROW) -> str:
-    """The picture's title, after checking that it is a whole PNG of this width and that nothing else lies there."""
-    with Image.open(path) as picture:
-        picture.load()
-        assert picture.format == "PNG"
-        assert picture.size[0] == width
-        assert 300 < picture.size[1] < 2_600
-        assert sum(1 for pixels in picture.convert("L").histogram() if pixels) > 20, "the picture is empty"
-        assert picture.info["Description"]
-        words: str = picture.info["Title"]
-    assert not list(path.parent.glob(".tmp-*"))
-    return words
-
-
-def answers(labels: Any, classes: int, accuracy: float = 0.8, seed: int = 0) -> metrics.Floats:
-    """Made-up probabilities, right for about this share of the images."""
-    generator = np.random.default_rng(seed)
-    logits = generator.normal(size=(len(labels), classes))
-    named = np.where(generator.random(len(labels)) < accuracy, labels, generator.integers(0, classes, len(labels)))
-    logits[np.arange(len(labels)), named] += generator.uniform(1, 6, len(labels))
-    return metrics.softmax(logits)
+from peregrine.stages import plots
+from pictures import HOSTILE, NARROW, WIDE, answers, title
 
 
 def judged(classes: int, images: int, names: tuple[str, ...] = (), accuracy: float = 0.8) -> dict[str, Any]:
@@ -70,21 +45,6 @@ def epochs(count: int, validated: bool = True) -> list[dict[str, Any]]:
         }
         for number in range(1, count + 1)
     ]
-
-
-def measured(candidate: str, latency_ms: float, per_s: float) -> dict[str, Any]:
-    return {
-        "candidate": candidate,
-        "precision": "fp32",
-        "provider": "cpu",
-        "threads": 2,
-        "batch_size": 250,
-        "latency_ms_p50": latency_ms,
-        "latency_ms_p90": latency_ms * 1.2,
-        "latency_ms_p95": latency_ms * 1.3,
-        "latency_ms_p99": latency_ms * 1.8,
-        "throughput_per_s": per_s,
-    }
 
 
 @pytest.fixture(scope="module")
@@ -309,55 +269,6 @@ def test_fewer_classes_than_bars(tmp_path: Path) -> None:
     assert title(tmp_path / "a.png")
 
 
-# ---- benchmark -----------------------------------------------------------------------------------------------------
-
-
-def test_benchmark_names_the_fastest(tmp_path: Path) -> None:
-    plots.benchmark([measured("keras@keras", 30, 700), measured("onnx@onnxruntime", 0.5, 3_280)], tmp_path / "a.png")
-    assert title(tmp_path / "a.png") == "onnx@onnxruntime is the fastest: 3,280 images/s, 0.500 ms for one image"
-
-
-def test_benchmark_with_a_winner_for_each_purpose(tmp_path: Path) -> None:
-    plots.benchmark([measured("a@x", 2, 9_000), measured("b@x", 1, 8_000)], tmp_path / "a.png")
-    assert title(tmp_path / "a.png") == (
-        "Highest throughput: a@x, 9,000 images/s; lowest latency: b@x, 1.00 ms for one image"
-    )
-
-
-@pytest.mark.parametrize("count", [1, 30])
-def test_benchmark_of_few_and_many_candidates(tmp_path: Path, count: int) -> None:
-    plots.benchmark([measured(f"format-{n}@runtime", 1 + n, 1_000 - n) for n in range(count)], tmp_path / "a.png")
-    assert title(tmp_path / "a.png").startswith("format-0@runtime is the fastest")
-
-
-def test_benchmark_with_intervals(tmp_path: Path) -> None:
-    rows = [
-        {**measured("a@x", 2, 9_000), "latency_ms_p50_interval": [1.9, 2.2], "throughput_per_s_interval": [8e3, 1e4]},
-        measured("older@x", 1, 8_000),
-    ]
-    plots.benchmark(rows, tmp_path / "a.png")
-    assert title(tmp_path / "a.png")
-
-
-@pytest.mark.parametrize("count", [1, 12])
-def test_pareto_front(tmp_path: Path, count: int) -> None:
-    rows = [
-        {**measured(f"format-{n}@runtime", 1 + n, 1_000 - n), "accuracy": 0.9 + 0.001 * n, "size_bytes": 10**6}
-        for n in range(count)
-    ]
-    rows.append({**measured("unknown@runtime", 1, 1_000), "accuracy": None, "size_bytes": 10})
-    front = [row["candidate"] for row in rows[:-1]]
-    plots.pareto(
-        rows, {"latency_ms_p50": front, "throughput_per_s": front, "size_bytes": front[-1:]}, tmp_path / "a.png"
-    )
-    assert title(tmp_path / "a.png").startswith(f"{count} of {count} candidate")
-
-
-def test_without_any_accuracy_there_is_no_front(tmp_path: Path) -> None:
-    plots.pareto([], {"latency_ms_p50": [], "throughput_per_s": [], "size_bytes": []}, tmp_path / "a.png")
-    assert not (tmp_path / "a.png").exists()
-
-
 # ---- names ---------------------------------------------------------------------------------------------------------
 
 
@@ -384,40 +295,3 @@ def test_no_name_is_too_strange(tmp_path: Path, draw: Callable[[Dataset, metrics
 def test_pictures_need_no_window_system_and_no_pyplot() -> None:
     code = "import sys; from peregrine.stages import plots; assert 'matplotlib.pyplot' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-# ---- comparison ----------------------------------------------------------------------------------------------------
-
-
-def compared(classes: int, images: int, names: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Two made-up models on the same images."""
-    labels = np.random.default_rng(1).integers(0, classes, images)
-    names = names or tuple(f"class {number}" for number in range(classes))
-    ids = np.array([str(number) for number in range(images)])
-    part = Dataset(np.zeros((images, 1, 1, 3), np.uint8), labels, ids, names)
-    said = [
-        pairing.Answers.of(name, part, answers(labels, classes, accuracy, seed).astype(np.float32))
-        for seed, (name, accuracy) in enumerate((("runs/before", 0.6), ("runs/after", 0.8)))
-    ]
-    return pairing.compare(*said)
-
-
-def test_changes_per_class(tmp_path: Path) -> None:
-    comparison = compared(10, 4_000)
-    plots.class_changes(comparison, tmp_path / "a.png")
-    change = wording.points(comparison["difference_points"])
-    low, high = map(wording.points, comparison["difference_interval"])
-    assert title(tmp_path / "a.png") == (
-        f"runs/after: {change} points of accuracy against runs/before (95% interval {low} to {high})"
-    )
-
-
-@pytest.mark.parametrize(("classes", "images", "width"), [(2, 2, NARROW), (100, 3_000, WIDE)])
-def test_changes_of_few_and_many_classes(tmp_path: Path, classes: int, images: int, width: int) -> None:
-    plots.class_changes(compared(classes, images), tmp_path / "a.png")
-    assert " points of accuracy against runs/before" in title(tmp_path / "a.png", width)
-
-
-def test_changes_of_hostile_classes(tmp_path: Path) -> None:
-    plots.class_changes(compared(len(HOSTILE), 200, HOSTILE), tmp_path / "a.png")
-    assert title(tmp_path / "a.png")
