@@ -9,6 +9,7 @@ import pytest
 from sklearn import metrics as reference
 
 from peregrine import metrics
+from peregrine.errors import CheckFailed
 
 NAMES = ("ant", "bee", "cow", "dog", "eel")
 
@@ -53,6 +54,13 @@ def test_a_class_without_images_counts_nowhere() -> None:
     assert found["balanced_accuracy"] == pytest.approx((1 + 0.5) / 2)
     assert found["macro_f1"] == pytest.approx((1 + 2 / 3) / 2)
     assert found["per_class"]["cow"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "images": 0}
+
+
+def test_answers_that_are_no_numbers_have_no_figures() -> None:
+    answers = np.array([[0.5, 0.5], [math.nan, 0.5], [math.inf, 0.0]])
+    words = "a model answers with probabilities; for 2 of 3 images, this one answers with NaN or infinity"
+    with pytest.raises(CheckFailed, match=words):
+        metrics.evaluate(answers, np.zeros(3, np.int64), ("a", "b"))
 
 
 def test_one_image_and_a_probability_of_zero() -> None:

@@ -13,10 +13,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from peregrine.errors import DamagedFile
+from peregrine.errors import DamagedFile, UsageError
 
 _TEMPORARY = ".tmp-"  # prefix of everything unfinished; readers skip it, writers may sweep it
 _ASIDE = ".aside"  # suffix of the folder in which an old version waits for its successor
+
+
+def check_text(path: str | Path) -> None:
+    """Refuse a path that cannot be written down, before anything is done with it.
+
+    Raises:
+        UsageError: it is not valid UTF-8.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"paths are written down as UTF-8; got {str(path)!a}, which is not; rename it") from None
 
 
 def write_bytes(path: Path, content: bytes) -> None:

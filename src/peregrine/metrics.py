@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from peregrine.dataset import Labels
+from peregrine.errors import CheckFailed
 
 Floats = npt.NDArray[np.floating[Any]]
 CALIBRATION_BINS = 15
@@ -25,7 +26,14 @@ def evaluate(probabilities: Floats, labels: Labels, class_names: tuple[str, ...]
         log-likelihood, nats), `ece`, `per_class` (precision, recall, f1, images; by class name), `confusion_matrix`
         (rows are true classes), `reliability` (the bins behind `ece`), `images`. Classes without images are left out
         of the means over classes.
+
+    Raises:
+        CheckFailed: an answer is not a number.
     """
+    unsound = int((~np.isfinite(probabilities)).any(1).sum())
+    if unsound:
+        told = f"{unsound:,} of {len(labels):,} images"
+        raise CheckFailed(f"a model answers with probabilities; for {told}, this one answers with NaN or infinity")
     classes = len(class_names)
     predicted = probabilities.argmax(1)
     confusion = np.zeros((classes, classes), np.int64)

@@ -300,9 +300,10 @@ def check_free(path: Path) -> None:
     """Make sure that a new run can be made at `path`, before long work starts.
 
     Raises:
-        UsageError: something is there.
+        UsageError: something is there, or its name is not valid UTF-8.
         MachineError: nothing can be written there.
     """
+    files.check_text(path.absolute())
     try:
         taken = path.exists() and (not path.is_dir() or any(path.iterdir()))
         parent = next(folder for folder in (path, *path.absolute().parents) if folder.exists())

@@ -53,6 +53,8 @@ def nothing_written() -> bool:
     ("arguments", "status", "words"),
     [
         (["train", "--data", "no-such-folder"], 2, ["no-such-folder"]),
+        (["train", "--data", "caf\udce9"], 2, [r"caf\udce9", "not"]),
+        (["train", "--data", "digits", "--run", "caf\udce9"], 2, [r"caf\udce9", "not"]),
         (["train", "--data", "cifr10"], 2, ["cifr10", "did you mean 'cifar10'"]),
         (["train", "--data", "digits", "--recipe", "sprint-quik"], 2, ["did you mean 'sprint-quick'"]),
         (["train", "--data", "digits", "--set", "epohcs=3"], 2, ["epohcs", "did you mean 'epochs'"]),

@@ -13,7 +13,7 @@ from peregrine import files
 from peregrine.artifact import Artifact
 from peregrine.catalog import CATALOG, Entry
 from peregrine.dataset import Splits
-from peregrine.errors import CheckFailed, MissingDependency, UsageError
+from peregrine.errors import CheckFailed, MachineError, MissingDependency, UsageError
 from peregrine.stages import benchmarking
 from peregrine.stages.benchmarking import attempt, benchmark, make_plan, refuse
 from peregrine.stages.target import Target
@@ -191,6 +191,15 @@ def test_artifacts_of_several_runs_side_by_side(tmp_path: Path, data: Splits) ->
     assert {entry["verdict"] for entry in result["comparisons"]} == {"no difference measured"}, "of one round"
     assert not list(tmp_path.rglob("benchmark.json"))
     assert {run.read()["verbs"][-1]["status"] for run in (one, two)} == {"done"}
+
+
+def test_where_results_cannot_be_written_nothing_is_measured(tmp_path: Path, data: Splits) -> None:
+    run = fake_runs.run(tmp_path / "run", {"openvino": {"delay_s": 60.0}}, data)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=r"results are written into a folder; .*file is none; choose another --out"):
+        benchmark(run.path, data=data, out=tmp_path / "file")
+    with pytest.raises(MachineError, match="file/below"):
+        benchmark(run.path, data=data, out=tmp_path / "file" / "below")
 
 
 def test_one_scenario_alone_is_not_recorded(tmp_path: Path, data: Splits) -> None:

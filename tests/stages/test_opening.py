@@ -9,7 +9,7 @@ import pytest
 import tiny
 from peregrine import files
 from peregrine.artifact import Artifact
-from peregrine.candidate import default_candidate
+from peregrine.candidate import candidates, default_candidate
 from peregrine.errors import DamagedFile, UsageError
 from peregrine.rundir import RunDirectory
 from peregrine.stages.opening import answering
@@ -19,7 +19,7 @@ def proved(run: RunDirectory, ancestor: Artifact, format: str, root: str = "") -
     """An export that passed its proof."""
     child = {"parent": ancestor.id, "ancestor": root or ancestor.id}
     made = tiny.artifact(run.artifact_path(format), format, **child)
-    made.learn("parity", {default_candidate(made).key: {"verdict": "passed"}})
+    made.learn("parity", {candidate.key: {"verdict": "passed"} for candidate in candidates(made)})
     return made
 
 
@@ -67,9 +67,13 @@ def test_the_best_answers(run: RunDirectory, ancestor: Artifact, caplog: pytest.
     assert caplog.messages == ["tflite-int8@tflite answers, which `peregrine best` chose", "onnx@openvino answers"]
 
 
-def test_a_runtime_that_is_not_the_formats(run: RunDirectory, ancestor: Artifact) -> None:
-    proved(run, ancestor, "onnx")
-    with pytest.raises(UsageError, match="onnx artifact is opened by onnxruntime, openvino; got 'torch'"):
+def test_the_first_that_the_runtime_opens(run: RunDirectory, ancestor: Artifact) -> None:
+    for format in ("onnx", "tflite", "openvino"):
+        proved(run, ancestor, format)
+    assert answering(run.path, "tflite").key == "tflite@tflite"
+    assert answering(run.path, "openvino").key == "onnx@openvino"
+    assert answering(run.path, "keras").key == "keras@keras", "the trained model itself"
+    with pytest.raises(UsageError, match="keras artifact is opened by keras; got 'torch'"):
         answering(run.path, "torch")
 
 

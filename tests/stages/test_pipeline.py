@@ -300,12 +300,44 @@ def test_predict_tells_bad_files_and_goes_on(work: Path) -> None:
     call("predict", "digits", "no-such.png", cwd=work, status=2)
 
 
+def test_predict_files_whose_names_are_no_text(work: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    (work / "odd").mkdir()
+    Image.new("RGB", (8, 8), "white").save(work / "odd" / "a.png")
+    (work / "odd" / "a.png").rename(work / "odd" / name)
+    utf8 = {"PYTHONIOENCODING": "utf-8"}  # strict, as in most people's terminals
+    told = invoke("predict", "digits", "odd", "--json", cwd=work, **utf8)
+    assert json.loads(told.stdout)["predictions"][0]["file"] == f"odd/{name}"
+    command = [sys.executable, "-m", "peregrine", "predict", "digits", "odd", "--csv"]
+    printed = subprocess.run(command, cwd=work, env={**os.environ, **utf8}, stdout=subprocess.PIPE, check=True).stdout
+    assert b"\nodd/caf\xe9.png," in printed, "byte by byte"
+    assert "odd/caf\\udce9.png" in invoke("predict", "digits", "odd", cwd=work, **utf8).stdout
+
+
 def test_sample_draws_a_picture(work: Path) -> None:
     answer = last_line(call("predict", "digits", "--sample", "6", "--json", cwd=work))
     assert len(answer["predictions"]) == 6
     assert all({"true", "class", "probability"} <= row.keys() for row in answer["predictions"])
     with Image.open(work / answer["picture"]) as picture:
         assert picture.width > 400
+    assert [len(row["top"]) for row in answer["predictions"]] == [3] * 6
+    rows = last_line(call("predict", "digits", "--sample", "2", "--top", "5", "--json", cwd=work))["predictions"]
+    assert [len(row["top"]) for row in rows] == [5, 5]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["a.png", "--data", "digits"], "--data, --picture and --seed are of --sample N"),
+        (["--sample", "2", "--top", "0"], "top is 1 or more; got 0"),
+        (["--sample", "2", "--picture", "a.jpg"], "a picture is a .png file; got a.jpg"),
+        (["--sample", "2", "--seed", "-1"], "--seed"),
+    ],
+)
+def test_predict_refuses_what_makes_no_sense(work: Path, run: RunDirectory, arguments: list[str], words: str) -> None:
+    ended = invoke("predict", "digits", *arguments, cwd=work)
+    assert ended.returncode == 2
+    assert words in ended.stderr
 
 
 def test_runs_lists_it(work: Path) -> None:

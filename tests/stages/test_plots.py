@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 from peregrine import metrics, rejection
 from peregrine.corruptions import CORRUPTIONS
 from peregrine.dataset import Dataset
+from peregrine.errors import UsageError
 from peregrine.stages import plots
 from pictures import HOSTILE, NARROW, WIDE, answers, title
 
@@ -290,6 +291,13 @@ def test_no_name_is_too_strange(tmp_path: Path, draw: Callable[[Dataset, metrics
     part = Dataset(pixels, labels, np.array(HOSTILE)[labels], HOSTILE)
     draw(part, answers(labels, len(HOSTILE), accuracy=0.3), tmp_path / "a.png")
     assert title(tmp_path / "a.png")
+
+
+def test_a_picture_is_a_png() -> None:
+    plots.check_name(Path("a.PNG"))
+    for name in ("a", "a.jpg", "a.png.pdf"):
+        with pytest.raises(UsageError, match=r"a picture is a \.png file; got a"):
+            plots.check_name(Path(name))
 
 
 def test_pictures_need_no_window_system_and_no_pyplot() -> None:

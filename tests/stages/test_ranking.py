@@ -85,6 +85,30 @@ def test_the_baseline_is_the_benchmarks() -> None:
     assert "times" not in pick([TORCH, ORT]).why, "a thing is not compared with itself"
 
 
+def compared(metric: str, **found: Any) -> dict[str, Any]:
+    """A benchmark that has INT8 beside its baseline."""
+    pair = {"candidate": INT8.key, "baseline": ORT.key, "metric": metric}
+    return {"rows": [], "baseline": ORT.key, "comparisons": [{**pair, "verdict": "faster", **found}]}
+
+
+def test_how_much_better_is_told_as_the_benchmark_has_it() -> None:
+    throughput = compared("throughput_per_s", ratio=4.1, interval=[4.0, 4.25])
+    told = "; 4.10 times that of onnx@onnxruntime (4.00 to 4.25, int8 against fp32)"
+    assert pick([ORT, INT8], benchmark=throughput).why.endswith(told)
+    latency = compared("latency_ms_p50", ratio=4.0, interval=[3.2, 5.0])
+    told = "; 0.25 times that of onnx@onnxruntime (0.20 to 0.31, int8 against fp32)"
+    assert pick([ORT, INT8], benchmark=latency, objective=LATENCY).why.endswith(told)
+
+
+def test_no_speed_up_is_told_where_none_was_measured() -> None:
+    alike = {"ratio": 1.05, "interval": [0.9, 1.2], "verdict": "no difference measured"}
+    fast = entry("torch@torch", 1050)
+    pair = {"candidate": fast.key, "baseline": INT8.key, "metric": "throughput_per_s"}
+    choice = pick([fast, INT8], benchmark={"baseline": INT8.key, "comparisons": [{**pair, **alike}]})
+    assert choice.winner == fast, "the more precise one"
+    assert choice.why.endswith("; no measured difference to onnx-int8@openvino")
+
+
 def test_limits_rule_out_and_say_by_how_much() -> None:
     fat = entry("onnx-int8@openvino", 4120, size=44_719_908, latency=0.75)
     choice = pick([ORT, fat, TORCH], Limits(max_latency_ms=0.5, max_size_mb=40))

@@ -82,6 +82,7 @@ def print_benchmark(result: dict[str, Any]) -> None:
 def _print_speed(rows: list[dict[str, Any]], result: dict[str, Any]) -> None:
     ratios = {entry["candidate"]: entry for entry in result["comparisons"] if entry["metric"] == "throughput_per_s"}
     against = f"; times {result['baseline']}" if ratios else ""
+    batches = " or ".join(str(size) for size in sorted({row["batch_size"] for row in rows}))
     output.table(
         ["candidate", "precision", "threads", "p50 ms", "p99 ms", "images/s", "times", "test s", "MB"],
         [
@@ -98,8 +99,7 @@ def _print_speed(rows: list[dict[str, Any]], result: dict[str, Any]) -> None:
             ]
             for row in rows
         ],
-        title=f"Benchmark by {rows[0]['driver']}: latency at batch 1, throughput at batch {result['throughput_batch']}"
-        f"{against}",
+        title=f"Benchmark by {rows[0]['driver']}: latency at batch 1, throughput at batch {batches}{against}",
     )
 
 

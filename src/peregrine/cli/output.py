@@ -1,6 +1,7 @@
 """What verbs print on stdout: tables for people, one JSON line for programs."""
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,8 +31,9 @@ def line(text: str = "") -> None:
 
 
 def as_json(content: Any) -> None:
-    """Print one JSON object as the last line."""
-    print(json.dumps(content, ensure_ascii=False, allow_nan=False, default=str), flush=True)
+    """Print one JSON object as the last line; bytes of a file's name that are no UTF-8 are escaped: `\\udce9`."""
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, default=str)
+    print(re.sub("[\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text), flush=True)
 
 
 def percent(share: float | None) -> str:

@@ -1,6 +1,7 @@
 """`peregrine predict`."""
 
 import csv
+import io
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,8 +28,8 @@ def command(
     sample: Annotated[
         int | None, typer.Option(metavar="N", help="Classify N random test images instead, as a picture.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Which random test images.")] = 0,
-    picture: Annotated[Path | None, typer.Option(metavar="FILE", help="Where --sample draws.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Which random test images.")] = 0,
+    picture: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Where --sample draws.")] = None,
     data: options.OwnData = None,
     runtime: options.Runtime = None,
     as_csv: Annotated[
@@ -39,10 +40,12 @@ def command(
     """Classify images: class, probability and the runners-up."""
     if (sample is None) == (not images):
         raise UsageError("predict takes images or --sample N, one of them; see `peregrine predict --help`")
+    if images and (data or picture or seed):
+        raise UsageError("--data, --picture and --seed are of --sample N; leave them out, or the images")
     with showing():
         if sample is not None:
             rows, drawn = catalog.load("stage", "sample")(
-                target, sample, data=data, seed=seed, picture=picture, runtime=runtime
+                target, sample, top=top, data=data, seed=seed, picture=picture, runtime=runtime
             )
         else:
             rows, drawn = catalog.load("stage", "predict")(target, images, top=top, runtime=runtime), None
@@ -79,6 +82,8 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
 
 def _print_csv(rows: list[dict[str, Any]]) -> None:
     columns = ["file", *(["true"] if rows and "true" in rows[0] else []), "class", "probability", "error", "uncertain"]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # a file's name, byte by byte, may be no UTF-8
     writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)

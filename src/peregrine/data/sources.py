@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from peregrine import catalog
+from peregrine import catalog, files
 from peregrine.data import exclusions, places
 from peregrine.data.base import Layout, Listing, Loaded, Options, Resize, Source
 from peregrine.data.shards import is_pattern
@@ -119,6 +119,7 @@ def _located(source: str | Path) -> tuple[str, Path]:
 
 def _existing(source: str | Path) -> Path:
     location = Path(source).expanduser().absolute()
+    files.check_text(location)
     if not str(source) or not (location.exists() or (is_pattern(location) and _recognised(location))):
         known = list(catalog.CATALOG["source"])
         siblings = [entry.name for entry in location.parent.iterdir()] if source and location.parent.is_dir() else []

@@ -5,6 +5,7 @@ alike. `ratios.py` says what the rounds tell, `noise.py` whether the machine was
 """
 
 import logging
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from peregrine import catalog, errors, files, host, progress
 from peregrine.artifact import Artifact
 from peregrine.candidate import Candidate, candidates
 from peregrine.dataset import Dataset, Splits
-from peregrine.errors import CheckFailed, MissingDependency, MissingDevice, UsageError, suggestion
+from peregrine.errors import CheckFailed, MissingDependency, MissingDevice, UsageError, machine_error, suggestion
 from peregrine.rundir import RunDirectory
 from peregrine.runtimes.base import BATCH
 from peregrine.stages import plots, ratios
@@ -104,6 +105,8 @@ def attempt(
     folder = Path(out) if out is not None else None
     if folder is None and len(given) == 1 and found[0].whole_run and set(QUICK) <= set(plan.scenarios):
         folder = found[0].run.results if found[0].run else None
+    if folder is not None:
+        _make_ready(folder)
     with ExitStack() as stack:
         for run in runs.values():
             stack.enter_context(run.lock())
@@ -279,7 +282,7 @@ def _measure(
         "versions": host.versions(),
         "scenarios": list(plan.scenarios),
         "test_images": len(subjects[0].test),
-        "throughput_batch": BATCH,
+        "throughput_batch": min(BATCH, len(subjects[0].test)),
         "rounds": plan.rounds,
         "round_seconds": plan.seconds,
         "warmup_seconds": max((each["warmup_seconds"] for each in rows), default=0.0),
@@ -336,8 +339,23 @@ def _thread_counts() -> list[int]:
     return sorted({most, *(2**power for power in range(most.bit_length()) if 2**power <= most)})
 
 
+def _make_ready(folder: Path) -> None:
+    """Make sure that results can be written, before they are measured.
+
+    Raises:
+        UsageError: something else is there.
+        MachineError: nothing can be written there.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"results are written into a folder; {folder} is none; choose another --out")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise machine_error(error, folder) from error
+
+
 def _write(result: dict[str, Any], measured: dict[str, Measured], folder: Path, pictures: bool) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     write_samples({key: found.nanoseconds for key, found in measured.items()}, folder / "benchmark_samples.parquet")
     files.write_json(folder / "benchmark.json", result)
     rows = [each for each in result["rows"] if {"latency_ms_p50", "throughput_per_s"} <= each.keys()]

@@ -51,6 +51,8 @@ def compare(
         raise UsageError(f"compare takes two runs or artifacts, or more; got {len(targets)}")
     if picture is not None and len(targets) != 2:
         raise UsageError(f"--picture shows what changes between two models; got {len(targets)}; leave it out")
+    if picture is not None:
+        plots.check_name(Path(picture))
     found = [Target.find(target) for target in targets]
     source = data if data is not None else _own_source(found)
     parts = [_part(target, source, split, given=data is not None) for target in found]

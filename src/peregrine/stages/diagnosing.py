@@ -16,6 +16,8 @@ EXTRAS = {
     "loadgen": ("mlperf_loadgen",),
     "openvino": ("openvino", "nncf"),
     "tensorrt": ("tensorrt|tensorrt_rtx", "torch"),  # either
+    "hub": ("huggingface_hub",),
+    "check": ("cleanlab",),
 }
 TRAINING = {"keras": "tensorflow", "torch": "torch"}  # formats that training gives, and the extra that it needs
 

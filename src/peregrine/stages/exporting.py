@@ -240,7 +240,7 @@ def _prove_candidate(
     row = {**parity_row(candidate, verdict, ran["provider"]), "predict_seconds": ran["seconds"]}
     evidence = {**artifact.evidence().get("parity", {}), candidate.key: {**row, "fingerprint": test.fingerprint}}
     artifact.learn("parity", evidence, {candidate.key: golden} if verdict.passed else None)
-    if candidate == default_candidate(artifact):
+    if candidate == default_candidate(artifact) and np.isfinite(probabilities).all():
         artifact.learn(f"evaluation:test:{test.fingerprint[:12]}", _accuracy(probabilities, test, candidate))
     return row
 

@@ -43,8 +43,8 @@ def answering(target: str | Path | Artifact, runtime: str | None = None) -> Cand
     """Who answers: of an Artifact its usual Candidate, of a run the one that `best` chose; the log says which.
 
     A run without a `best.json`, or with one that is out of date, or that is asked for another runtime, answers by its
-    first proved fp32 export, which says the same as the trained model and starts in a fraction of the time, else by the
-    trained model.
+    first proved fp32 export (that this runtime opens), which says the same as the trained model and starts in a
+    fraction of the time, else by the trained model.
     """
     found = Target.find(target)
     if not found.whole_run or found.run is None:
@@ -53,7 +53,7 @@ def answering(target: str | Path | Artifact, runtime: str | None = None) -> Cand
     if best is not None and runtime in (None, best.runtime):
         logger.info("%s answers, which `peregrine best` chose", best.key)
         return best
-    candidate = default_candidate(_as_trained(found.run, found.artifact), runtime)
+    candidate = _as_trained(found.run, found.artifact, runtime)
     logger.info("%s answers", candidate.key)
     return candidate
 
@@ -82,17 +82,19 @@ def _best(run: RunDirectory, ancestor: Artifact) -> Candidate | None:
     return None
 
 
-def _as_trained(run: RunDirectory, ancestor: Artifact) -> Artifact:
-    """The first proved fp32 export, else the trained model itself.
+def _as_trained(run: RunDirectory, ancestor: Artifact, runtime: str | None) -> Candidate:
+    """The first proved fp32 export, as it is usually run or by the `runtime`, else the trained model itself.
 
-    An export that needs a training library too is passed over.
+    An export that needs a training library too is passed over, unless its runtime was asked for.
     """
     for artifact in run.artifacts():
         if artifact.batch:  # a single image would take as long as a whole batch
             continue
-        usual = default_candidate(artifact)
+        if runtime is not None and runtime not in artifact.format.runtimes:
+            continue
+        usual = default_candidate(artifact, runtime)
         proof = artifact.evidence().get("parity", {}).get(usual.key)
-        starts_fast = catalog.find("runtime", usual.runtime).extra not in TRAINING
-        if starts_fast and usual.precision == "fp32" and proof and proof["verdict"] != "failed":
-            return artifact
-    return ancestor
+        wanted = runtime is not None or catalog.find("runtime", usual.runtime).extra not in TRAINING
+        if wanted and usual.precision == "fp32" and proof and proof["verdict"] != "failed":
+            return usual
+    return default_candidate(ancestor, runtime)

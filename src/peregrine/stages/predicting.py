@@ -42,8 +42,7 @@ def predict(
     Raises:
         DataError: a path does not exist, or there is no image at all.
     """
-    if top < 1:
-        raise UsageError(f"top is 1 or more; got {top}")
+    _check_top(top)
     files = list(_find_images([Path(image) for image in images]))
     if not files:
         raise DataError(f"found no image ({', '.join(SUFFIXES)}) in {', '.join(str(image) for image in images)}")
@@ -64,6 +63,7 @@ def sample(
     target: str | Path | Artifact,
     count: int,
     *,
+    top: int = 3,
     data: str | Path | Splits | None = None,
     seed: int = 0,
     picture: Path | None = None,
@@ -72,13 +72,20 @@ def sample(
     """Classify `count` random test images and draw them with true and predicted label.
 
     Args:
-        picture: where to draw; by default the run's `results/prediction_sample.png`.
+        top: how many classes to tell per image.
+        seed: which images, 0 or more.
+        picture: where to draw, a PNG; by default the run's `results/prediction_sample.png`.
 
     Returns:
         Rows as of `predict`, with `true` for the label; and the path of the picture.
     """
     if count < 1:
         raise UsageError(f"--sample takes 1 or more; got {count}")
+    if seed < 0:
+        raise UsageError(f"a seed is 0 or more; got {seed}")
+    _check_top(top)
+    if picture is not None:
+        plots.check_name(picture)
     found = Target.find(target)
     test = found.splits(data).test
     chosen = np.random.default_rng(seed).choice(len(test), min(count, len(test)), replace=False)
@@ -90,10 +97,15 @@ def sample(
     plots.prediction_sample(part, probabilities, picture)
     threshold = threshold_of(found)
     rows = [
-        {**_row(str(name), part.class_names, answer, 3, threshold), "true": part.class_names[label]}
+        {**_row(str(name), part.class_names, answer, top, threshold), "true": part.class_names[label]}
         for name, answer, label in zip(part.ids, probabilities, part.labels, strict=True)
     ]
     return rows, picture
+
+
+def _check_top(top: int) -> None:
+    if top < 1:
+        raise UsageError(f"top is 1 or more; got {top}")
 
 
 def _find_images(paths: Sequence[Path]) -> Iterator[Path]:

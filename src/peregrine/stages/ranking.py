@@ -307,14 +307,25 @@ def _why(
 
 
 def _against_baseline(winner: Entry, entries: Sequence[Entry], objective: Objective, benchmark: Row) -> str:
-    """`; 4.12 times that of onnx@onnxruntime (int8 against fp32)`; nothing where there is no baseline to tell it by."""
+    """`; 4.12 times that of onnx@onnxruntime (4.05 to 4.20, int8 against fp32)`; nothing where there is no baseline.
+
+    As the benchmark has it, by its rounds and with their 95% interval; figures without rounds, as sizes, have none.
+    """
     key = benchmark.get("baseline", "onnx@onnxruntime")
     baseline = next((entry for entry in entries if entry.key == key and entry.row), None)
     if baseline is None or baseline == winner:
         return ""
+    told = [f"{winner.precision} against {baseline.precision}"] if winner.precision != baseline.precision else []
     ratio = _row(winner)[objective.metric] / _row(baseline)[objective.metric]
-    precisions = f" ({winner.precision} against {baseline.precision})" if winner.precision != baseline.precision else ""
-    return f"; {ratio:.2f} times that of {key}{precisions}"
+    pair = winner.key, key, objective.metric
+    for found in benchmark.get("comparisons", []):
+        if (found["candidate"], found["baseline"], found["metric"]) == pair:
+            if found["verdict"] == "no difference measured":
+                return f"; no measured difference to {key}"
+            better, *ends = found["ratio"], *found["interval"]
+            ratio, low, high = (better, *ends) if objective.highest else (1 / better, 1 / ends[1], 1 / ends[0])
+            told.insert(0, f"{low:.2f} to {high:.2f}")
+    return f"; {ratio:.2f} times that of {key}" + (f" ({', '.join(told)})" if told else "")
 
 
 def _needs(entry: Entry) -> str:

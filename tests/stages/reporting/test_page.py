@@ -299,8 +299,24 @@ def test_a_measurement_without_any_proof_says_so(run: RunDirectory) -> None:
     for name in ("parity", "inference_results"):
         (run.results / f"{name}.json").unlink()
     page = page_of(run)
-    assert "Its fastest export, which is not proved yet, onnx@onnxruntime" in page.section("summary")
+    assert "The fastest way to run it is the trained model itself, torch@torch" in page.section("summary")
     assert "– not proved" in page.section("benchmark")
+    assert "✓ trained model" in page.section("benchmark")
+    measured = files.read_json(run.results / "benchmark.json")
+    files.write_json(run.results / "benchmark.json", {**measured, "rows": measured["rows"][:1]})
+    assert "Its fastest export, which is not proved yet, onnx@onnxruntime" in page_of(run).section("summary")
+
+
+def test_what_could_not_be_built_was_not_skipped(run: RunDirectory) -> None:
+    content = files.read_json(run.results / "parity.json")
+    content["skipped"] = [
+        {"format": "onnx", "status": "failed", "reason": "the converter crashed", "batch": 8},
+        {"format": "tensorrt", "status": "unproved", "reason": "there is no GPU", "batch": None},
+    ]
+    files.write_json(run.results / "parity.json", content)
+    exports = page_of(run).section("exports")
+    assert "onnx-batch8 could not be built: the converter crashed." in exports
+    assert "tensorrt was built, but not proved here: there is no GPU." in exports
 
 
 # ---- what is missing -----------------------------------------------------------------------------------------------

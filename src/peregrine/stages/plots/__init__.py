@@ -8,6 +8,7 @@ from peregrine.stages.plots.benchmark import benchmark
 from peregrine.stages.plots.comparison import class_changes
 from peregrine.stages.plots.coverage import coverage
 from peregrine.stages.plots.evaluation import class_accuracy, confidence_distribution, confusion_matrix, reliability
+from peregrine.stages.plots.frame import check_name
 from peregrine.stages.plots.pareto import pareto
 from peregrine.stages.plots.robustness import robustness
 from peregrine.stages.plots.samples import mistakes, prediction_sample, prediction_samples
@@ -15,6 +16,7 @@ from peregrine.stages.plots.training import training_history
 
 __all__ = [
     "benchmark",
+    "check_name",
     "class_accuracy",
     "class_changes",
     "confidence_distribution",

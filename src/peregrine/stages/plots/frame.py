@@ -20,6 +20,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter
 
 from peregrine import files
+from peregrine.errors import UsageError
 
 DPI = 150
 WIDTH = 9.0  # inches; most pictures share it, so that their letters have one size in the report
@@ -67,6 +68,16 @@ _STYLE = {
 }
 
 
+def check_name(path: Path) -> None:
+    """Make sure that a picture can have this name, before long work starts.
+
+    Raises:
+        UsageError: it is no PNG's.
+    """
+    if path.suffix.lower() != ".png":
+        raise UsageError(f"a picture is a .png file; got {path}")
+
+
 @contextlib.contextmanager
 def picture(path: Path, title: str, reading: str, *, height: float, width: float = WIDTH) -> Iterator[Figure]:
     """Yield a Figure with its header, and write it as PNG when the block ends well.
@@ -96,7 +107,9 @@ def picture(path: Path, title: str, reading: str, *, height: float, width: float
         write(figure, MARGIN, below, "\n".join(notes), va="top", fontsize=9, color=MUTED)
         yield figure
         with files.writing(path) as temporary:
-            figure.savefig(temporary, metadata={"Title": title, "Description": reading, "Software": "peregrine"})
+            figure.savefig(
+                temporary, format="png", metadata={"Title": title, "Description": reading, "Software": "peregrine"}
+            )
 
 
 def box(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:

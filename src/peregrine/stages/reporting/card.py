@@ -30,9 +30,8 @@ def model_card(content: Mapping[str, Any]) -> str:
     data = about.get("data", {})
     told = training or imported
     formats = [row["format"] for row in (content["parity"] or {"rows": []})["rows"]]
-    ancestor = {"tensorflow": "keras", "pytorch": "torch"}.get(training["engine"] if training else "", "")
     best = content["best"]
-    artifact = best["artifact"] if best else f"artifacts/{ancestor or (imported or {}).get('format', '')}"
+    artifact = best["artifact"] if best else f"artifacts/{content['trained_format']}"
     tags = ["image-classification", "peregrine", *([training["engine"]] if training else []), *formats]
     card = _environment().get_template("model_card.md.j2").render(
         content,

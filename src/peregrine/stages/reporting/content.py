@@ -11,6 +11,7 @@ from peregrine.stages.reporting import curves, pictures, speed
 from peregrine.stages.reporting.charts import Chart
 
 COUNTED_CLASSES = 20  # up to so many the confusion matrix is a table, for more a picture
+TRAINED_FORMATS = {"tensorflow": "keras", "pytorch": "torch"}  # by engine
 SHADES = 9  # steps of colour in a table
 
 Row = Mapping[str, Any]
@@ -29,7 +30,9 @@ def gather(run: RunDirectory) -> dict[str, Any]:
     benchmark = _read(run, "benchmark")
     best = _chosen(run)
     live = None if training else _read(run, "live")
-    verdicts = speed.verdicts_of(evaluation, parity, benchmark)
+    imported = _read(run, "import")
+    trained = TRAINED_FORMATS[training["engine"]] if training else (imported or {}).get("format", "")
+    verdicts = speed.verdicts_of(trained, parity, benchmark)
     rows = speed.measured(benchmark, verdicts, evaluation, parity) if benchmark else []
     chosen = best["candidate"] if best else None
     skipped = about.get("skipped", [])
@@ -43,7 +46,8 @@ def gather(run: RunDirectory) -> dict[str, Any]:
         "live": live,
         "killed": live is not None and live["status"] == "training" and run.overview()["status"].endswith(": killed"),
         "curves": _curves(run, training, live),
-        "imported": _read(run, "import"),
+        "imported": imported,
+        "trained_format": trained,
         "evaluation": evaluation,
         **_evaluated(evaluation),
         "augmented": _augmented(run),

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from peregrine.formats import find_format
 from peregrine.stages import wording
 from peregrine.stages.reporting.charts import (
     Axis,
@@ -28,12 +29,17 @@ AXES = {
 }
 
 
-def verdicts_of(evaluation: Row | None, parity: Row | None, benchmark: Row | None) -> dict[str, str]:
-    """Every Candidate's verdict, by its key."""
+def verdicts_of(trained: str, parity: Row | None, benchmark: Row | None) -> dict[str, str]:
+    """Every Candidate's verdict, by its key.
+
+    Args:
+        trained: the format of the trained model, which needs no proof as it is usually run; in other ways, as those of
+            an imported ONNX file, it does.
+    """
     verdicts = {row["candidate"]: "unproved" for row in (benchmark or {"rows": []})["rows"]}
-    if evaluation and evaluation["candidate"] in verdicts:
-        # A run's evaluation judges its trained model; other ways to run that need a proof, as of an imported ONNX file.
-        verdicts[evaluation["candidate"]] = TRAINED
+    for candidate in verdicts:
+        if trained and candidate == f"{trained}@{find_format(trained).runtimes[0]}":
+            verdicts[candidate] = TRAINED
     return verdicts | {row["candidate"]: row["verdict"] for row in (parity or {"rows": []})["rows"]}
 
 
@@ -193,9 +199,9 @@ def sweep(rows: Sequence[Row]) -> Chart | None:
 
 
 def timed_answers(rows: Sequence[Row]) -> dict[str, Any] | None:
-    """What LoadGen's accuracy mode logged of all rows: `candidates`, `answers`, and the share that is `same`.
+    """The timed answers that were kept: of how many `candidates`, how many `answers`, and the share that is `same`.
 
-    That is, the share of the timed answers that are those that were scored. None where nothing was logged.
+    That is, the share that are those that were scored. None where none were kept.
     """
     modes = [row["accuracy_mode"] for row in rows if (row.get("accuracy_mode") or {}).get("timed_answers")]
     if not modes:
