@@ -152,7 +152,7 @@ def test_what_issue_6_brought_is_shown(full: RunDirectory) -> None:
     assert "1.01× no difference measured" in benchmark
     assert "1,880 1,842 to 1,918 1 baseline" in benchmark
     assert "2.00 s 468 0.30 s 1.25 s 0.75 s 312.0 MB 8.0 MB 7.70 ms at 120/s" in benchmark
-    assert "logged 10,000 answers of 2 candidates, and 100.00% are the answers that were scored." in benchmark
+    assert "of 10,000 timed answers of 2 candidates, 100.00% are the answers that were scored." in benchmark
     assert f"Preprocessing alone: 4,250 images/s (JPEG of {SCRIPT})." in benchmark
     assert "Cores that other programs kept busy: 0.8 before, 2.1 after; clock: 3,100 to 3,700 MHz." in benchmark
     assert "Throughput by batch size" in benchmark
@@ -173,7 +173,7 @@ def test_what_failed_while_it_was_measured_is_a_caution(full: RunDirectory) -> N
     benchmark = page.section("benchmark")
     assert benchmark.count("fast@fake") == 1
     assert "tensorrt@tensorrt was skipped: there is no GPU." in benchmark
-    assert "and 95.00% are the answers that were scored." in benchmark
+    assert "95.00% are the answers that were scored." in benchmark
 
 
 def test_nothing_to_withhold(full: RunDirectory) -> None:
@@ -303,7 +303,7 @@ def test_a_measurement_without_any_proof_says_so(run: RunDirectory) -> None:
     assert "– not proved" in page.section("benchmark")
     assert "✓ trained model" in page.section("benchmark")
     measured = files.read_json(run.results / "benchmark.json")
-    files.write_json(run.results / "benchmark.json", {**measured, "rows": measured["rows"][:1]})
+    files.write_json(run.results / "benchmark.json", {**measured, "rows": measured["rows"][1:]})
     assert "Its fastest export, which is not proved yet, onnx@onnxruntime" in page_of(run).section("summary")
 
 
