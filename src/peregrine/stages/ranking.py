@@ -322,8 +322,9 @@ def _against_baseline(winner: Entry, entries: Sequence[Entry], objective: Object
         if (found["candidate"], found["baseline"], found["metric"]) == pair:
             if found["verdict"] == "no difference measured":
                 return f"; no measured difference to {key}"
-            better, *ends = found["ratio"], *found["interval"]
-            ratio, low, high = (better, *ends) if objective.highest else (1 / better, 1 / ends[1], 1 / ends[0])
+            ratio, (low, high) = found["ratio"], found["interval"]  # above 1 is better
+            if not objective.highest:
+                ratio, low, high = 1 / ratio, 1 / high, 1 / low
             told.insert(0, f"{low:.2f} to {high:.2f}")
     return f"; {ratio:.2f} times that of {key}" + (f" ({', '.join(told)})" if told else "")
 
