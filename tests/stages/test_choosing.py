@@ -168,6 +168,19 @@ def test_where_nothing_was_held_out_test_judges_and_is_said_to(tmp_path: Path) -
     assert made.best()["warnings"] == [], "without limits on accuracy it decides nothing"
 
 
+@pytest.mark.parametrize("name", ["validation", "test"])
+def test_images_that_are_not_the_runs(made: Made, name: str) -> None:
+    """Most of another validation part was trained on, and test figures of other images are not this run's."""
+    fingerprints = {key: made.splits.part(key).fingerprint for key in ("validation", "test")}
+    made.run.update(data={"source": "memory", "fingerprints": fingerprints})
+    assert made.best()["validation_accuracy"] == made.int8_accuracy["validation"]
+    before = (made.run.results / "best.json").read_bytes()
+    made.run.update(data={"source": "memory", "fingerprints": {**fingerprints, name: "other"}})
+    with pytest.raises(CheckFailed, match=f"the {name} images in memory are not those of the run"):
+        made.best()
+    assert (made.run.results / "best.json").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("verdict", "words"),
     [("failed", "parity failed: it rained"), ("inconclusive", "parity is inconclusive: it rained")],

@@ -2,25 +2,21 @@
 
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from onnx import numpy_helper
 from PIL import Image
 
 import making
-import onnx_making
 import peregrine
 import tiny
 from peregrine import files
-from peregrine.artifact import Artifact
 from peregrine.candidate import default_candidate
 from peregrine.errors import CheckFailed, DataError, UsageError
 from peregrine.rundir import RunDirectory
-from peregrine.stages.preparing import described, divided
+from photo_runs import pictures, run, write
 
 CLASSES = tiny.CLASSES
 BACKWARDS = CLASSES[::-1]
@@ -31,33 +27,6 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve training and test images of each class."""
     folder = tmp_path_factory.mktemp("photos")
     return pictures(folder / "photos", seed=0)
-
-
-def pictures(folder: Path, seed: int, classes: Sequence[str] = CLASSES) -> Path:
-    for number, split in enumerate(("train", "test")):
-        for label, name in enumerate(classes):
-            (folder / split / name).mkdir(parents=True)
-            for index, pixels in enumerate(tiny.images(12, 100 * seed + 10 * number + label)):
-                Image.fromarray(pixels).save(folder / split / name / f"{index:02d}.png")
-    return folder
-
-
-def run(path: Path, data: Path, network: int = 0, classes: Sequence[str] = CLASSES, **recipe: Any) -> RunDirectory:
-    """A finished run whose trained model is the tiny network of that seed; its classes in this order."""
-    resolved = tiny.recipe(**recipe)
-    splits = peregrine.load_dataset(str(data), size=tiny.SIZE)
-    prepared = divided(splits, tiny.SIZE, "crop", resolved.validation, resolved.seed)
-    made = RunDirectory.create(path, resolved, described(prepared, tiny.SIZE, "crop"))
-    write(made.artifact_path("onnx"), network, classes, recipe=resolved.to_dict())
-    return made
-
-
-def write(path: Path, network: int, classes: Sequence[str] = CLASSES, **changes: Any) -> Artifact:
-    model = onnx_making.network(network)
-    order = [CLASSES.index(name) for name in classes]
-    (dense,) = [constant for constant in model.graph.initializer if constant.name == "dense"]
-    dense.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(dense)[:, order], "dense"))
-    return onnx_making.write(path, model, class_names=tuple(classes), **changes)
 
 
 def said(made: RunDirectory, data: Path) -> Any:

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
+import photo_runs
 import tiny
-from peregrine.errors import UsageError
+from peregrine.errors import CheckFailed, UsageError
 from peregrine.rundir import RunDirectory
-from peregrine.stages.exporting import export
+from peregrine.stages.exporting import attempt, export
 
 
 @pytest.fixture
@@ -30,3 +31,18 @@ def run(tmp_path: Path) -> RunDirectory:
 def test_what_cannot_be_made_is_refused_first(run: RunDirectory, formats: str, batch: int | None, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         export(run.path, formats, batch=batch)
+
+
+def test_settings_of_int8_are_not_chosen_on_what_was_trained_on(tmp_path: Path) -> None:
+    """After a training image went, another tenth is the validation part; fp32 has nothing to do with it."""
+    photos = photo_runs.pictures(tmp_path / "photos", seed=0)
+    run = photo_runs.run(tmp_path / "run", photos)
+    (photos / "train" / "ant" / "00.png").unlink()
+    int8, onnx = attempt(run.path, ["onnx-int8", "onnx"])
+    assert int8.status == "failed"
+    assert onnx.status in ("proved", "inconclusive")
+    assert int8.reason.startswith(f"the validation images in {photos} are not those of the run any more; restore")
+    assert not run.artifact_path("onnx-int8").exists()
+    (photos / "test" / "ant" / "00.png").unlink()
+    with pytest.raises(CheckFailed, match=r"^the test images in .* are not those of the run any more"):
+        attempt(run.path, "onnx")

@@ -51,7 +51,8 @@ def best(
 
     Raises:
         UsageError: no run, a limit that makes no sense, or the run was not benchmarked.
-        CheckFailed: nothing is within the limits; the message names the nearest and by how much it misses.
+        CheckFailed: nothing is within the limits; the message names the nearest and by how much it misses. Or the
+            validation or test images are not those of the run.
     """
     result = attempt(
         target,
@@ -84,7 +85,8 @@ def attempt(
         where = f"; name {found.run.path}" if found.run else ""
         raise UsageError(f"best chooses among all candidates of a run; {found.artifact.path} is one artifact{where}")
     read_benchmark(found.run)  # before anything takes time
-    splits = found.splits(data)
+    splits = found.own_splits(data)
+    found.require(splits, "test", *(["validation"] if found.held_out else []))
     with found.run.lock(), found.run.verb("best"):
         return choose_best(found, splits, objective, limits)
 
@@ -106,8 +108,7 @@ def choose_best(
     run, limits = target.run, limits or Limits()
     assert run is not None
     benchmark = read_benchmark(run)
-    held_out = target.artifact.manifest.recipe["validation"] not in ("none", "test")
-    split = "validation" if held_out else "test"
+    split = "validation" if target.held_out else "test"
     contenders = {
         candidate.key: (candidate, artifact) for artifact in run.artifacts() for candidate in candidates(artifact)
     }
@@ -126,7 +127,7 @@ def choose_best(
 
         choice = choose(entries, find_objective(objective), limits, judge, benchmark)
         if choice.winner:
-            who = _winner(run, *contenders[choice.winner.key], choice.winner, accuracy, held_out)
+            who = _winner(run, *contenders[choice.winner.key], choice.winner, accuracy, target.held_out)
         else:
             who = {"candidate": None, "nearest": choice.nearest.key if choice.nearest else None}
         result = {
@@ -140,7 +141,7 @@ def choose_best(
                 {"candidate": entry.key, "misses": misses, **_figures(entry), **accuracies.known(entry.key, split)}
                 for entry, misses in choice.others
             ],
-            "warnings": [*_warnings(run, limits, held_out, benchmark), *accuracies.problems],
+            "warnings": [*_warnings(run, limits, target.held_out, benchmark), *accuracies.problems],
         }
     if choice.winner:
         files.write_json(run.results / "best.json", result)

@@ -107,7 +107,7 @@ def _part(target: Target, source: Source, split: str, given: bool) -> Dataset:
     """
     record: dict[str, Any] = target.run.read()["data"] if target.run and not given else {"source": None}
     try:
-        part = target.splits(None if record["source"] == source else source).part(split)
+        part = target.splits(None if record["source"] == source else source, split).part(split)
     except DataError as error:
         raise DataError(f"{_name(target)} cannot be judged on the images of {_told(source)}: {error}") from None
     recorded = record.get("fingerprints", {}).get(split)

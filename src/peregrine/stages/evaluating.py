@@ -65,11 +65,12 @@ def evaluate(
     Raises:
         UsageError: `target` is neither a run nor an Artifact, there is no such test-time augmentation or share, or a
             target accuracy cannot be aimed at.
+        CheckFailed: the images of this split are not those of the run any more.
     """
     check_tta(tta, tta_share)
     rejecting.check_target(target_accuracy)
     found = Target.find(target)
-    splits = found.splits(data)
+    splits = found.splits(data, split)
     record = found.whole_run and data is None and split == "test"
     return evaluate_part(
         found,

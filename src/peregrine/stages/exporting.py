@@ -1,9 +1,10 @@
 """Convert a trained model to other formats, and prove that each still predicts the same."""
 
+import functools
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -62,7 +63,8 @@ def export(
             cannot have it.
         MissingDependency: a library for a format named explicitly is not installed.
         MissingDevice: a format named explicitly was built, and cannot be proved here.
-        CheckFailed: a conversion named explicitly failed, or with `"all"` one to fp32.
+        CheckFailed: a conversion named explicitly failed, or with `"all"` one to fp32; or the test images are not those
+            of the run. Of other validation images, conversions to INT8 alone fail.
         ParityFailed: a format named explicitly predicts something else, or with `"all"` an fp32 one does.
     """
     outcomes = attempt(target, formats, data=data, triton=triton, explain=explain, batch=batch)
@@ -87,7 +89,8 @@ def attempt(
     wanted = _wanted(ancestor, formats, batch)
     if triton is not None and not any(is_served(find_format(format).file) for format in wanted):
         raise UsageError(f"Triton serves ONNX, OpenVINO and TensorRT; got {', '.join(wanted)}; add a format to --to")
-    splits = found.splits(data)
+    splits = found.own_splits(data)
+    found.require(splits, "test")
     with found.run.lock(), found.run.verb("export"):
         outcomes = export_and_prove(found, splits, wanted, explain, batch)
         if triton is not None:
@@ -125,9 +128,11 @@ def export_and_prove(
     expected = ancestor_answers(target, test)
     outcomes = []
     with images_file(test.images) as images:
-        samples = images.with_name("samples.npz")
-        if any(step.calibrates for format in formats for step in route(ancestor.manifest.format, format)):
-            _draw_samples(target, splits, samples)
+
+        @functools.cache
+        def samples() -> Path:
+            return _draw_samples(target, splits, images.with_name("samples.npz"))
+
         for format in formats:
             try:
                 artifact = _convert(run, ancestor, format, samples, batch)
@@ -144,19 +149,27 @@ def export_and_prove(
     return outcomes
 
 
-def _draw_samples(target: Target, splits: Splits, path: Path) -> None:
-    """Write what conversions to INT8 look at; never test images, even where the recipe validates on them."""
-    chooses = target.artifact.manifest.recipe["validation"] not in ("none", "test")
-    validation = splits.validation if chooses else None
+def _draw_samples(target: Target, splits: Splits, path: Path) -> Path:
+    """Write what conversions to INT8 look at; never test images, even where the recipe validates on them.
+
+    Raises:
+        CheckFailed: the validation images, which settings are chosen on, are not those of the run.
+    """
+    if target.held_out:
+        target.require(splits, "validation")
+    validation = splits.validation if target.held_out else None
     limits = LIMITS["int8"]
     samples = draw(
         splits.train, validation, lambda part: ancestor_answers(target, part), limits.agreement, limits.drop_points
     )
     samples.save(path)
+    return path
 
 
-def _convert(run: RunDirectory, ancestor: Artifact, format: str, samples: Path, batch: int | None) -> Artifact:
-    """Walk the route, reusing what an earlier export of the same ancestor left.
+def _convert(
+    run: RunDirectory, ancestor: Artifact, format: str, samples: Callable[[], Path], batch: int | None
+) -> Artifact:
+    """Walk the route, reusing what an earlier export of the same ancestor left; `samples` are for steps to INT8.
 
     A static batch comes at the end, so that nothing is calibrated again for it; what cannot be written again, such as a
     plan, is made of a file that has it.
@@ -174,7 +187,7 @@ def _convert(run: RunDirectory, ancestor: Artifact, format: str, samples: Path, 
             here = _with_batch(run, here, batch)
         arguments = {"edge": step.edge, "source": str(here.path), "target": str(path), "format": step.target}
         if step.calibrates:
-            arguments["samples"] = str(samples)
+            arguments["samples"] = str(samples())
         with progress.bar(f"convert {step.source} to {step.target}", total=None):
             worker.call(f"export-{step.edge}", run.logs, "convert", arguments, CONVERT_TIMEOUT_S)
         here = Artifact.open(path)

@@ -123,7 +123,7 @@ def attempt(
             directory.update(skipped=[name for name, skipped in flags.items() if skipped])
             if not skip_inference:
                 target = Target(ancestor, directory, whole_run=True)
-                judged = target.splits(splits)
+                judged = target.own_splits(splits)
                 test = judged.test
                 with directory.verb("evaluate", within="run"):
                     evaluation = evaluate_part(

@@ -88,7 +88,4 @@ def recorded(run: RunDirectory) -> dict[str, Any]:
 
 def _is_own(target: Target, validation: Dataset) -> bool:
     """Whether these are the images that the run held out to choose on, and neither trained nor judged on."""
-    if target.run is None or target.artifact.manifest.recipe.get("validation") in ("none", "test"):
-        return False
-    fingerprints: dict[str, str] = target.run.read()["data"].get("fingerprints", {})
-    return fingerprints.get("validation") == validation.fingerprint
+    return target.held_out and target.recorded("validation") == validation.fingerprint

@@ -8,7 +8,6 @@ from peregrine.artifact import Artifact
 from peregrine.data.sources import load_dataset
 from peregrine.dataset import Splits
 from peregrine.errors import CheckFailed, UsageError
-from peregrine.preprocess import Preprocess
 from peregrine.rundir import RunDirectory
 from peregrine.stages.preparing import divided, in_class_order
 
@@ -46,20 +45,47 @@ class Target:
         owner = path.absolute().parent.parent
         return cls(artifact, RunDirectory(owner) if (owner / "run.json").is_file() else None, whole_run=False)
 
-    def splits(self, data: str | Path | Splits | None = None) -> Splits:
+    @property
+    def held_out(self) -> bool:
+        """Whether the recipe keeps a validation part to make choices on, neither trained nor judged on."""
+        return self.artifact.manifest.recipe["validation"] not in ("none", "test")
+
+    def recorded(self, name: str) -> str | None:
+        """The fingerprint of that part of the data when the run began; None where it is not known."""
+        fingerprint: str | None = self._record().get("fingerprints", {}).get(name)
+        return fingerprint
+
+    def splits(self, data: str | Path | Splits | None = None, split: str = "test") -> Splits:
         """The data to judge this model with, in its class order and at its size.
 
         Args:
-            data: data of one's own; None takes what the run was trained on, and checks that it is still the same.
+            data: data of one's own; None takes what the run was trained on, and checks that `split` is still the same.
+            split: what is looked at.
+
+        Raises:
+            UsageError: there is no run that tells the data.
+            DataError: the data has classes that the model does not know, or no such split.
+            CheckFailed: the run's data has changed.
+        """
+        splits = self.own_splits(data)
+        if data is None:
+            self.require(splits, split)
+        return splits
+
+    def own_splits(self, data: str | Path | Splits | None = None) -> Splits:
+        """The data that the run was trained on, divided as it was then; `require` tells whether it still is that.
+
+        Args:
+            data: where it is; None asks the run.
 
         Raises:
             UsageError: there is no run that tells the data.
             DataError: the data has classes that the model does not know.
-            CheckFailed: the run's data has changed.
         """
         preprocess = self.artifact.manifest.preprocess
         if data is None:
-            splits = self._own_splits(preprocess)
+            # How many files may be unreadable was decided when the run began; `require` finds out whether that changed.
+            splits = load_dataset(self._source(), size=preprocess.size, resize=preprocess.resize, max_bad=1.0)
         elif isinstance(data, Splits):
             splits = data
         else:
@@ -68,15 +94,38 @@ class Target:
         splits = divided(splits, preprocess.size, preprocess.resize, recipe["validation"], recipe["seed"])
         return in_class_order(splits, self.artifact.manifest.class_names)
 
-    def _own_splits(self, preprocess: Preprocess) -> Splits:
-        record: dict[str, Any] = self.run.read()["data"] if self.run else {"source": "memory"}
-        if record["source"] == "memory":
-            raise UsageError(f"{self.artifact.path} does not tell where its data is; give it with --data")
-        # How many files may be unreadable was decided when the run began; the fingerprint tells whether that changed.
-        splits = load_dataset(record["source"], size=preprocess.size, resize=preprocess.resize, max_bad=1.0)
-        if splits.test.fingerprint != record["fingerprints"]["test"]:
+    def require(self, splits: Splits, *names: str) -> None:
+        """Refuse parts that are not those of the run.
+
+        One image more to train on, and another tenth of them all is the validation part: most of it was trained on.
+
+        Raises:
+            DataError: there is no such part.
+            CheckFailed: a part has other images than when the run began.
+        """
+        for name in names:
+            if self.recorded(name) in (None, splits.part(name).fingerprint):
+                continue
+            if splits.source != self._record()["source"]:
+                raise CheckFailed(
+                    f"the {name} images in {splits.source} are not those of the run; give its own, or judge it on "
+                    "others by `peregrine evaluate --data`"
+                )
+            fix = "train again with what is there now"
+            if name == "test":
+                fix = "judge the model on them as new data by `peregrine evaluate --data`"
             raise CheckFailed(
-                f"the test images in {record['source']} are not those of the run any more; restore them, or judge the "
-                "model on them as new data with --data"
+                f"the {name} images in {splits.source} are not those of the run any more; restore what was there when "
+                f"it was trained, or {fix}"
             )
-        return splits
+
+    def _source(self) -> str:
+        source: str = self._record()["source"]
+        if source == "memory":
+            raise UsageError(f"{self.artifact.path} does not tell where its data is; give it with --data")
+        return source
+
+    def _record(self) -> dict[str, Any]:
+        """What the run remembers of its data."""
+        record: dict[str, Any] = self.run.read()["data"] if self.run else {"source": "memory"}
+        return record
