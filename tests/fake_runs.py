@@ -36,9 +36,15 @@ def run(path: Path, asked: Mapping[str, dict[str, Any]], data: Splits) -> RunDir
         tiny.fake_artifact(
             made.artifact_path(format), format=format, asked=wanted, parent=ancestor.id, ancestor=ancestor.id
         )
+    remember(made, data)
+    return made
+
+
+def remember(made: RunDirectory, data: Splits) -> None:
+    """Keep the trained model's answers, for which nothing else than the test double can be asked."""
+    ancestor = made.ancestor()
     with FakeRuntime(tiny.fake_candidate(ancestor), ancestor) as runtime:
         save_answers(made, ancestor, data.test, runtime.predict(data.test.images))
-    return made
 
 
 def use(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,8 +28,9 @@ DRIVERS = [
     ),
 ]
 CONTRACT = {
-    "schema", "mode", "host", "versions", "scenarios", "test_images", "throughput_batch", "rounds", "round_seconds",
-    "warmup_seconds", "baseline", "noise", "preprocess", "rows", "comparisons", "pareto", "sweep", "skipped",
+    "schema", "mode", "host", "versions", "scenarios", "test_images", "fingerprint", "throughput_batch", "rounds",
+    "round_seconds", "warmup_seconds", "baseline", "noise", "preprocess", "rows", "comparisons", "pareto", "sweep",
+    "skipped",
 }  # fmt: skip
 ROW = {
     "candidate", "format", "runtime", "provider", "precision", "threads", "driver", "batch_size", "latency_ms_p50",
@@ -200,6 +201,24 @@ def test_where_results_cannot_be_written_nothing_is_measured(tmp_path: Path, dat
         benchmark(run.path, data=data, out=tmp_path / "file")
     with pytest.raises(MachineError, match="file/below"):
         benchmark(run.path, data=data, out=tmp_path / "file" / "below")
+
+
+def test_other_images_are_not_recorded(tmp_path: Path, data: Splits, caplog: pytest.LogCaptureFixture) -> None:
+    """The accuracy on them would stand in the report beside that of the run."""
+    run = fake_runs.run(tmp_path / "run", {}, data)
+    run.update(data={"source": "memory", "fingerprints": {"test": data.test.fingerprint}})
+    others = fake_runs.splits(60, seed=6)
+    fake_runs.remember(run, others)
+    own = benchmark(run.path, data=data, quick=True, rounds=1)
+    assert files.read_json(run.results / "benchmark.json") == own
+    assert own["fingerprint"] == data.test.fingerprint
+    with caplog.at_level("INFO", logger="peregrine"):
+        result = benchmark(run.path, data=others, quick=True, rounds=1)
+    assert (result["test_images"], result["fingerprint"]) == (60, others.test.fingerprint)
+    assert files.read_json(run.results / "benchmark.json") == own
+    assert "these are not the run's test images: nothing is recorded, unless --out says where" in caplog.messages
+    written = benchmark(run.path, data=others, quick=True, rounds=1, out=tmp_path / "out")
+    assert files.read_json(tmp_path / "out" / "benchmark.json") == written
 
 
 def test_one_scenario_alone_is_not_recorded(tmp_path: Path, data: Splits) -> None:

@@ -37,7 +37,7 @@ def command(
     max_size_mb: Annotated[
         float | None, typer.Option(metavar="Z", help="Megabytes of the model's files, at most.")
     ] = None,
-    data: options.OwnData = None,
+    data: options.MovedData = None,
     json: options.Json = False,
 ) -> None:
     """Choose the candidate that wins within the limits, of those that were measured and passed parity.

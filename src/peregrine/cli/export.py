@@ -23,7 +23,7 @@ EXAMPLES = (
 def command(
     target: options.Target,
     to: Annotated[str, typer.Option(metavar="FORMAT[,FORMAT…]|all", help="Formats of `peregrine formats`.")] = "all",
-    data: options.OwnData = None,
+    data: options.MovedData = None,
     triton: Annotated[
         Path | None,
         typer.Option(

@@ -16,6 +16,10 @@ OwnData = Annotated[
     str | None,
     typer.Option("--data", metavar="SRC", help="Judge on this data instead of the run's own."),
 ]
+MovedData = Annotated[
+    str | None,
+    typer.Option("--data", metavar="SRC", help="Where the run's data is, if the run cannot tell: the same images."),
+]
 Run = Annotated[
     Path | None, typer.Option("--run", metavar="DIR", help="Folder of the run. Default: a new one in runs/.")
 ]

@@ -61,7 +61,8 @@ def benchmark(
 
     Returns:
         The content of `benchmark.json`, which docs/benchmark.md explains key by key. It is written for a whole run,
-        unless scenarios are left out that every benchmark.json has, or where `out` says.
+        unless scenarios are left out that every benchmark.json has or the test images are not the run's, or where `out`
+        says.
 
     Raises:
         UsageError: an unknown scenario or baseline, or test images that differ.
@@ -104,7 +105,7 @@ def attempt(
         )
     folder = Path(out) if out is not None else None
     if folder is None and len(given) == 1 and found[0].whole_run and set(QUICK) <= set(plan.scenarios):
-        folder = found[0].run.results if found[0].run else None
+        folder = _own_results(found[0], subjects[0].test)
     if folder is not None:
         _make_ready(folder)
     with ExitStack() as stack:
@@ -209,6 +210,15 @@ class Subject:
         return [self.prefix + candidate.key for candidate, _ in self.candidates()]
 
 
+def _own_results(target: Target, test: Dataset) -> Path | None:
+    """Where a whole run keeps what is measured; None where the test images are others than the run's."""
+    assert target.run is not None
+    if target.recorded("test") in (None, test.fingerprint):
+        return target.run.results
+    logger.info("these are not the run's test images: nothing is recorded, unless --out says where")
+    return None
+
+
 def _subjects(found: Sequence[Target], data: str | Path | Splits | None) -> list[Subject]:
     """One for each run, whose Artifacts come once, however often they were named."""
     by_run: dict[Path, list[Target]] = {}
@@ -282,6 +292,7 @@ def _measure(
         "versions": host.versions(),
         "scenarios": list(plan.scenarios),
         "test_images": len(subjects[0].test),
+        "fingerprint": subjects[0].test.fingerprint,
         "throughput_batch": min(BATCH, len(subjects[0].test)),
         "rounds": plan.rounds,
         "round_seconds": plan.seconds,
