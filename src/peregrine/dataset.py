@@ -153,7 +153,7 @@ class Splits:
     """The three parts of a data set, each with its own job: train fits, validation chooses, test judges.
 
     Attributes:
-        train: what is trained on.
+        train: what is trained on; empty in data that is only judged on.
         validation: what every choice is made on; None when nothing may be chosen.
         test: what the final verdict is taken on, once.
         source: what the user named, `cifar10` or a folder; written into the run, so that later verbs find the data.
@@ -177,8 +177,8 @@ class Splits:
         """
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
         part = parts.get(name)
-        if part is None:
-            present = ", ".join(key for key, value in parts.items() if value is not None)
+        if not part:
+            present = ", ".join(key for key, value in parts.items() if value)
             raise DataError(f"this data has the splits {present}; got {name!r}")
         return part
 

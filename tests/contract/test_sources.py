@@ -135,6 +135,16 @@ def test_loading_twice_gives_the_same(source: str) -> None:
         assert first.fingerprint == second.fingerprint
 
 
+def test_without_a_seed_nothing_is_drawn(source: str) -> None:
+    """What tells no splits is all test then."""
+    divided, whole = load_dataset(source), load_dataset(source, seed=None)
+    if len(whole.train):
+        assert whole.test.fingerprint == divided.test.fingerprint
+    else:
+        assert sorted(whole.test.ids) == sorted([*divided.train.ids, *divided.test.ids])
+        assert whole.class_names == divided.class_names
+
+
 @pytest.mark.parametrize("resize", ["crop", "pad"])
 def test_other_size(source: str, resize: Resize) -> None:
     own, other = load_dataset(source), load_dataset(source, size=20, resize=resize)

@@ -51,6 +51,17 @@ def test_unsplit_folder(tmp_path: Path) -> None:
     assert splits.notes == ("the data has no test split, so 20% of each class, drawn with seed 0, is that",)
 
 
+def test_unsplit_folder_to_judge_on(tmp_path: Path) -> None:
+    making.photos(tmp_path / "d", each=20)
+    making.photos(tmp_path / "d", ["fox"], each=1)
+    splits = load_dataset(tmp_path / "d", seed=None)
+    assert splits.test.counts.tolist() == [20, 20, 1]
+    assert (len(splits.train), splits.validation) == (0, None)
+    assert splits.notes == ("the data has no splits, so all of it is the test split",)
+    again = load_dataset(tmp_path / "d", seed=None)
+    assert again.test.fingerprint == splits.test.fingerprint
+
+
 def test_nested_and_hidden_files_and_suffixes(tmp_path: Path) -> None:
     making.photos(tmp_path / "d", each=3)
     cat = tmp_path / "d" / "cat"

@@ -96,3 +96,61 @@ def test_what_a_run_on_arrays_recorded(tmp_path: Path) -> None:
         target.splits()
     with pytest.raises(DataError, match=r"has the splits train, validation, test; got 'tets'"):
         target.require(target.own_splits(arrays(0)), "tets")
+
+
+def test_new_photos_are_judged_as_a_whole(tmp_path: Path, photos: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Where they tell no splits: nobody trains on them. A class with one or two images is no obstacle."""
+    target = Target.find(photo_runs.run(tmp_path / "run", photos))
+    new = photo_runs.pictures(tmp_path / "new", seed=3, splits=())
+    for image in sorted((new / "bee").iterdir())[1:]:
+        image.unlink()
+    with caplog.at_level("INFO", logger="peregrine"):
+        splits = target.splits(new)
+    assert splits.test.counts.tolist() == [12, 1, 12]
+    assert "the data has no splits, so all of it is the test split" in caplog.messages
+    assert (len(splits.train), splits.validation) == (0, None)
+    with pytest.raises(DataError, match="has the splits test; got 'train'"):
+        splits.part("train")
+
+
+def test_of_new_photos_with_splits_the_test_part_is_judged(tmp_path: Path, photos: Path) -> None:
+    """Whatever there is to train on: nothing is held out of it."""
+    target = Target.find(photo_runs.run(tmp_path / "run", photos))
+    new = photo_runs.pictures(tmp_path / "new", seed=3)
+    for image in sorted((new / "train" / "bee").iterdir())[1:]:
+        image.unlink()
+    splits = target.splits(new)
+    assert (len(splits.test), splits.validation) == (36, None)
+    lines = [f"test/{name}/00.png,{name},test" for name in tiny.CLASSES]
+    (new / "some.csv").write_text("\n".join(["path,label,split", *lines]))
+    assert len(target.splits(new / "some.csv").test) == 3, "a file without a training split"
+
+
+def test_a_part_to_choose_on_is_made_where_it_is_asked_for(tmp_path: Path, photos: Path) -> None:
+    target = Target.find(photo_runs.run(tmp_path / "run", photos))
+    new = photo_runs.pictures(tmp_path / "new", seed=3, splits=())
+    parts = [len(target.splits(new, split).part(split)) for split in ("train", "validation", "test")]
+    assert parts == [27, 3, 36]
+
+
+def test_the_runs_own_photos_at_another_place(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Four fifths of them were trained on. Once they have changed, nobody knows which."""
+    photos = photo_runs.pictures(tmp_path / "photos", seed=0, splits=())
+    target = Target.find(photo_runs.run(tmp_path / "run", photos))
+    moved = photos.rename(tmp_path / "moved")
+    splits = target.splits(moved)
+    assert splits.test.fingerprint == target.recorded("test")
+    assert len(splits.test) == 6
+    assert splits.part("validation").fingerprint == target.recorded("validation")
+    assert "has changed" not in caplog.text
+    moved.rename(photos)
+    (photos / "ant" / "00.png").unlink()
+    assert len(target.splits(photos).test) == 35
+    assert "it may have seen most of the 35 images that are judged" in caplog.text
+
+
+def test_arrays_of_ones_own_are_the_runs_or_not(tmp_path: Path) -> None:
+    target = in_memory(tmp_path / "run", arrays(0))
+    own, other = target.splits(arrays(0)), target.splits(Splits(arrays(1).train, None, arrays(1).test))
+    assert own.part("validation").fingerprint == target.recorded("validation")
+    assert (len(other.test), other.validation) == (30, None)

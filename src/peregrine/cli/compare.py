@@ -25,7 +25,10 @@ def command(
         list[str], typer.Argument(metavar="RUN|ARTIFACT", help="Two or more; the others are compared with the first.")
     ],
     data: Annotated[
-        str | None, typer.Option("--data", metavar="SRC", help="Compare on this data instead of the runs' own.")
+        str | None,
+        typer.Option(
+            "--data", metavar="SRC", help="Compare on this data instead of the runs' own: its test split, or all of it."
+        ),
     ] = None,
     split: Annotated[str, typer.Option(help="test, validation or train.")] = "test",
     picture: Annotated[

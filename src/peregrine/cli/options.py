@@ -14,7 +14,11 @@ Data = Annotated[
 ]
 OwnData = Annotated[
     str | None,
-    typer.Option("--data", metavar="SRC", help="Judge on this data instead of the run's own."),
+    typer.Option(
+        "--data",
+        metavar="SRC",
+        help="Judge on this data instead of the run's own: its test split, or all where it has none.",
+    ),
 ]
 MovedData = Annotated[
     str | None,

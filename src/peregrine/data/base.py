@@ -8,7 +8,8 @@ There are three ways to name data, and the catalogue has a kind for each:
 
 Sources and layouts are modules with these functions or objects with these methods. Both return `Loaded`: splits of
 uint8 images at one size, every class in every split, no validation unless the data comes with one (training splits its
-own off later), and the names of what had to be left out. Neither changes anything outside Peregrine's cache.
+own off later), nothing to train on where `Options.seed` asks for no split, and the names of what had to be left out.
+Neither changes anything outside Peregrine's cache.
 
 A layout of encoded images gives a `Listing` of them to `preparing.load`, which decodes them into the store.
 """
@@ -36,7 +37,7 @@ class Options:
         size: side of the square images in pixels; None takes the data's own.
         resize: how other shapes become square: `crop` the centre or `pad` with black.
         max_bad: fraction of the images, 0 to 1, that may be unreadable and left out.
-        seed: of the split into train and test, for data that comes without one.
+        seed: of the split into train and test, for data that comes without one; None makes none: all of it is test.
         exclude: ids of images to leave out as if they were not there; `sources.load` fills it, see `exclusions`.
 
     Raises:
@@ -46,7 +47,7 @@ class Options:
     size: int | None = None
     resize: Resize = "crop"
     max_bad: float = 0.01
-    seed: int = 0
+    seed: int | None = 0
     exclude: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
@@ -56,7 +57,7 @@ class Options:
             raise UsageError(f"resize is crop or pad; got {self.resize!r}")
         if not 0 <= self.max_bad <= 1:
             raise UsageError(f"max-bad is a fraction, 0 to 1, or 0% to 100%; got {self.max_bad}")
-        if self.seed < 0:
+        if self.seed is not None and self.seed < 0:
             raise UsageError(f"a seed is 0 or more; got {self.seed}")
 
 
@@ -168,11 +169,11 @@ class Layout(Protocol):
         """Whether the content of `location` looks like this layout; names are looked at, files are not read."""
         ...
 
-    def scan(self, location: Path, seed: int) -> Listing | None:
+    def scan(self, location: Path, seed: int | None) -> Listing | None:
         """The encoded images at `location`, before anything of them is read; None where images are bare pixels.
 
         Args:
-            seed: of the split into train and test, for data that comes without one.
+            seed: as of `Options`.
 
         Raises:
             DataError, CheckFailed: as `load_from`, in so far as names and labels show it.

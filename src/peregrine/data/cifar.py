@@ -94,7 +94,7 @@ class Cifar:
         """Whether `location`, or the folder of an edition in it, has at least half of the edition's files."""
         return self._find(location) is not None
 
-    def scan(self, location: Path, seed: int) -> None:
+    def scan(self, location: Path, seed: int | None) -> None:
         """None: batches are pixels."""
 
     def load_from(self, location: Path, options: Options) -> Loaded:

@@ -39,7 +39,7 @@ def load_from(location: Path, options: Options) -> Loaded:
     return preparing.load(preparing.Place(location, options, paths, lambda: listing))
 
 
-def scan(location: Path, seed: int) -> Listing:
+def scan(location: Path, seed: int | None) -> Listing:
     """All lines of the file.
 
     Raises:

@@ -25,7 +25,7 @@ def load_from(location: Path, options: Options) -> Loaded:
     """The images of a folder, prepared; see `Layout`.
 
     The ids are the files' paths relative to the folder, the classes are in alphabetical order. Without a `test/`, a
-    stratified 20% drawn with `options.seed` is the test split.
+    stratified 20% drawn with `options.seed` is the test split; without a seed, all of it is.
 
     Raises:
         DataError: fewer than two classes, an empty one, classes that differ between splits, or a name that cannot be
@@ -38,7 +38,7 @@ def load_from(location: Path, options: Options) -> Loaded:
     return preparing.load(preparing.Place(folder, options, paths, lambda: listing))
 
 
-def scan(folder: Path, seed: int) -> Listing:
+def scan(folder: Path, seed: int | None) -> Listing:
     """All image files below `folder`, split after split, class after class, by name.
 
     Files with other suffixes, and hidden files and folders, are passed over.

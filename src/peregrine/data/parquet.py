@@ -76,7 +76,7 @@ def load_from(location: Path, options: Options) -> Loaded:
     return preparing.load(preparing.Place(location, options, paths, lambda: scan(location, options.seed)))
 
 
-def scan(location: Path, seed: int) -> Listing:
+def scan(location: Path, seed: int | None) -> Listing:
     """All rows of all shards, without their images.
 
     Raises:

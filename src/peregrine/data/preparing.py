@@ -256,5 +256,6 @@ def _loaded(place: Place, seen: dict[str, Any], opened: store.Store) -> Loaded:
         return replace(whole, entries=[entry for entry in whole.entries if entry.id not in bad])
 
     parts = opened.parts
-    splits = Splits(parts["train"], parts.get("validation"), parts["test"], notes=tuple(notes))
+    train = parts.get("train", parts["test"].subset(slice(0, 0)))  # of data to judge on alone
+    splits = Splits(train, parts.get("validation"), parts["test"], notes=tuple(notes))
     return Loaded(splits, opened.left_out, listing, opened.sizes)

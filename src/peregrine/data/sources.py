@@ -14,7 +14,12 @@ from peregrine.errors import DataError, UsageError, machine_error, suggestion
 
 
 def load_dataset(
-    source: str | Path, *, size: int | None = None, resize: Resize = "crop", max_bad: float = 0.01, seed: int = 0
+    source: str | Path,
+    *,
+    size: int | None = None,
+    resize: Resize = "crop",
+    max_bad: float = 0.01,
+    seed: int | None = 0,
 ) -> Splits:
     """Load labelled images.
 
@@ -25,10 +30,11 @@ def load_dataset(
         size: side of the square images in pixels; None takes the data's own, or derives one and says so in the notes.
         resize: how other shapes become square: `crop` the centre or `pad` with black.
         max_bad: fraction of the images that may be unreadable and left out.
-        seed: of the test split of data that has none.
+        seed: of the test split of data that has none; None splits nothing: such data is all test, to be judged on.
 
     Returns:
-        Splits with uint8 images `(N, size, size, 3)`; validation is None unless the data has one.
+        Splits with uint8 images `(N, size, size, 3)`; validation is None unless the data has one. Without a seed, there
+        may be nothing to train on.
 
     Raises:
         UsageError: the source is unknown, or an argument is out of its range.
@@ -50,25 +56,27 @@ def load(source: str | Path, options: Options) -> Loaded:
         return replace(loaded, splits=replace(exclusions.without(loaded.splits, excluded), source=name))
 
 
-def listing(source: str | Path, seed: int = 0) -> Listing | None:
+def listing(source: str | Path, seed: int | None = 0) -> Listing | None:
     """The encoded images of the data, before anything of them is read; None where there are none, or no data set.
 
     What was excluded is not in it.
 
     Raises:
         UsageError: the source is unknown.
+        MachineError: it cannot be read.
     """
     if _named(source):
         return None
-    name, location = _located(source)
-    try:
-        whole = _layout(location).scan(location, seed)
-    except DataError:
-        return None  # loading says why
-    if whole is None:
-        return None
-    excluded = exclusions.recall(_identity(name, location)).ids
-    return replace(whole, entries=[entry for entry in whole.entries if entry.id not in excluded])
+    with _explained():
+        name, location = _located(source)
+        try:
+            whole = _layout(location).scan(location, seed)
+        except DataError:
+            return None  # loading says why
+        if whole is None:
+            return None
+        excluded = exclusions.recall(_identity(name, location)).ids
+        return replace(whole, entries=[entry for entry in whole.entries if entry.id not in excluded])
 
 
 def identity(source: str | Path) -> str:

@@ -61,8 +61,11 @@ def splits_of(names: Sequence[PurePath], location: PurePath) -> list[str]:
     return [split or "train" for split in told]
 
 
-def arranged(entries: Sequence[Entry], seed: int, location: PurePath) -> tuple[list[Entry], list[str]]:
+def arranged(entries: Sequence[Entry], seed: int | None, location: PurePath) -> tuple[list[Entry], list[str]]:
     """The entries split after split, with a test split in any case, and notes on how that came about.
+
+    Args:
+        seed: of the test split of entries that tell no split; None makes all of them that, and asks for no other.
 
     Raises:
         DataError: there is nothing to train on, or too little to hold some out, or a class name cannot be shown.
@@ -70,15 +73,19 @@ def arranged(entries: Sequence[Entry], seed: int, location: PurePath) -> tuple[l
     for name in sorted({entry.class_name for entry in entries}):
         check_class_name(name)
     present = {entry.split for entry in entries}
-    if "train" not in present:
+    if not present or ("train" not in present and seed is not None):
         found = f"only {', '.join(sorted(present))}" if present else "no image"
         raise DataError(f"data has a training split; {location} has {found}; add or rename one")
     notes = []
     if present == {"train"}:
-        entries = _with_test(entries, seed)
-        notes.append(
-            f"the data has no test split, so {TEST_FRACTION:.0%} of each class, drawn with seed {seed}, is that"
-        )
+        if seed is None:
+            entries = [replace(entry, split="test") for entry in entries]
+            notes.append("the data has no splits, so all of it is the test split")
+        else:
+            entries = _with_test(entries, seed)
+            notes.append(
+                f"the data has no test split, so {TEST_FRACTION:.0%} of each class, drawn with seed {seed}, is that"
+            )
     elif "test" not in present:
         entries = [replace(entry, split="test") if entry.split == "validation" else entry for entry in entries]
         notes.append("the data has no test split, so its validation split is the test split")

@@ -59,7 +59,7 @@ def load_from(location: Path, options: Options) -> Loaded:
     return preparing.load(preparing.Place(location, options, paths, lambda: scan(location, options.seed)))
 
 
-def scan(location: Path, seed: int) -> Listing:
+def scan(location: Path, seed: int | None) -> Listing:
     """All images of all shards.
 
     Raises:

@@ -52,7 +52,7 @@ def benchmark(
 
     Args:
         targets: a run, or Artifacts; several of them may be of several runs, on the same test images.
-        data: measure on this data's test images instead of the run's own.
+        data: measure on this data's test images instead of the run's own; where it has no splits, on all of it.
         scenarios: of `single-stream`, `offline` and `server`, and no sweep; all, with a sweep, unless told.
         baseline: key of the Candidate that all are compared with; ONNX Runtime in fp32 unless told.
         rounds: how often `single-stream` and `offline` are measured.

@@ -33,7 +33,7 @@ def compare(
 
     Args:
         targets: runs (their trained models are compared) or Artifacts.
-        data: compare on this data instead of the runs' own.
+        data: compare on this data instead of the runs' own; where it has no splits, on all of it.
         split: `test`, `validation` or `train`.
         picture: of two models, draw what changes per class into this PNG.
 
@@ -105,13 +105,16 @@ def _part(target: Target, source: Source, split: str, given: bool) -> Dataset:
     Raises:
         DataError: they are not those that its run was judged on, unless the data was given by the user.
     """
-    record: dict[str, Any] = target.run.read()["data"] if target.run and not given else {"source": None}
+    record: dict[str, Any] = target.run.read()["data"] if target.run else {"source": None}
     try:
-        part = target.splits(None if record["source"] == source else source, split).part(split)
+        if given:
+            return target.splits(source, split).part(split)
+        own = target.splits(None, split) if record["source"] == source else target.own_splits(source)
+        part = own.part(split)
     except DataError as error:
         raise DataError(f"{_name(target)} cannot be judged on the images of {_told(source)}: {error}") from None
-    recorded = record.get("fingerprints", {}).get(split)
-    if recorded not in (None, part.fingerprint):
+    recorded = target.recorded(split)
+    if recorded is not None and recorded != part.fingerprint:
         raise DataError(
             f"models are compared on the same images; the {split} images of {_name(target)} are not those of {source} "
             f"(fingerprints {recorded[:12]} and {part.fingerprint[:12]}); name one data set for all with --data"

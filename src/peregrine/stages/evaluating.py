@@ -43,7 +43,7 @@ def evaluate(
 
     Args:
         target: a run (its trained model is judged) or an Artifact.
-        data: judge on this data instead of the run's own.
+        data: judge on this data instead of the run's own; where it has no splits, on all of it.
         split: `test`, `validation` or `train`.
         runtime: run it by this runtime instead of the format's first.
         tta: test-time augmentation: `none`, `flip` (each image and its mirror image) or `full` (both also shifted by

@@ -25,12 +25,8 @@ def divided(
     splits: Splits, size: int, resize: Resize, validation: float | Literal["none", "test"], seed: int
 ) -> Splits:
     """`prepared`, by what of a recipe decides it."""
-    fit = Preprocess(size=size, resize=resize).fit_array
-
-    def at_size(part: Dataset) -> Dataset:
-        return part if part.image_size == (size, size) else replace(part, images=fit(part.images))
-
-    train, test = at_size(splits.train), at_size(splits.test)
+    splits = resized(splits, size, resize)
+    train, test = splits.train, splits.test
     if (train.counts == 0).any() or len(train.class_names) < 2:
         empty = [name for name, count in zip(train.class_names, train.counts, strict=True) if count == 0]
         found = f"no training image of {', '.join(empty)}" if empty else f"one, {train.class_names[0]}"
@@ -41,7 +37,7 @@ def divided(
     elif validation == "test":
         held_out = test
     elif splits.validation is not None:
-        held_out = at_size(splits.validation)
+        held_out = splits.validation
     else:
         if train.counts.min() < 2:
             rare = train.class_names[int(train.counts.argmin())]
@@ -51,7 +47,18 @@ def divided(
             )
         kept, chosen = stratified_split(train.labels, validation, seed)
         train, held_out = train.subset(kept), train.subset(chosen)
-    return replace(splits, train=train, validation=held_out, test=test)
+    return replace(splits, train=train, validation=held_out)
+
+
+def resized(splits: Splits, size: int, resize: Resize) -> Splits:
+    """The same images as squares of that size."""
+    fit = Preprocess(size=size, resize=resize).fit_array
+
+    def at_size(part: Dataset) -> Dataset:
+        return part if part.image_size == (size, size) else replace(part, images=fit(part.images))
+
+    validation = at_size(splits.validation) if splits.validation is not None else None
+    return replace(splits, train=at_size(splits.train), validation=validation, test=at_size(splits.test))
 
 
 def in_class_order(splits: Splits, class_names: Sequence[str]) -> Splits:

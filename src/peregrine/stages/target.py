@@ -1,15 +1,19 @@
 """What a verb was pointed at: a run or an Artifact, and the data that belongs to it."""
 
+import functools
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from peregrine.artifact import Artifact
-from peregrine.data.sources import load_dataset
+from peregrine.data.sources import listing, load_dataset
 from peregrine.dataset import Splits
 from peregrine.errors import CheckFailed, UsageError
 from peregrine.rundir import RunDirectory
-from peregrine.stages.preparing import divided, in_class_order
+from peregrine.stages.preparing import divided, in_class_order, resized
+
+logger = logging.getLogger("peregrine")
 
 
 @dataclass(frozen=True)
@@ -60,16 +64,21 @@ class Target:
 
         Args:
             data: data of one's own; None takes what the run was trained on, and checks that `split` is still the same.
-            split: what is looked at.
+                What tells no splits is all test, unless it is what the run was trained on, from another place.
+            split: what is looked at; only of the run's data, or where it is asked for, a validation part is made.
 
         Raises:
             UsageError: there is no run that tells the data.
             DataError: the data has classes that the model does not know, or no such split.
             CheckFailed: the run's data has changed.
         """
-        splits = self.own_splits(data)
         if data is None:
-            self.require(splits, split)
+            own = self.own_splits()
+            self.require(own, split)
+            return own
+        splits = self._given(data) if split == "test" else self.own_splits(data)
+        for note in splits.notes:
+            logger.info("%s", note)
         return splits
 
     def own_splits(self, data: str | Path | Splits | None = None) -> Splits:
@@ -118,6 +127,46 @@ class Target:
                 f"the {name} images in {splits.source} are not those of the run any more; restore what was there when "
                 f"it was trained, or {fix}"
             )
+
+    def _given(self, data: str | Path | Splits) -> Splits:
+        """Data of one's own, of which the test part is judged."""
+        preprocess = self.artifact.manifest.preprocess
+        splits = data if isinstance(data, Splits) else self._loaded(data)
+        splits = resized(splits, preprocess.size, preprocess.resize)
+        if self.recorded("test") == splits.test.fingerprint:
+            return self.own_splits(splits)
+        return in_class_order(splits, self.artifact.manifest.class_names)
+
+    def _loaded(self, source: str | Path) -> Splits:
+        """What is there, as a whole where it tells no splits.
+
+        Of what the run was trained on, at another place, the test part alone is fit to be judged.
+        """
+        preprocess = self.artifact.manifest.preprocess
+        load = functools.partial(load_dataset, source, size=preprocess.size, resize=preprocess.resize)
+        found = listing(source, seed=None)
+        if found is None or any(entry.split != "test" for entry in found.entries):
+            return load()
+        whole = load(seed=None)
+        if len(whole.test) == self._recorded_images():
+            own = load()
+            if self.recorded("test") == own.test.fingerprint:
+                return own
+        if whole.source == self._record()["source"]:
+            logger.warning(
+                "%s has changed since the model was trained on it: "
+                "it may have seen most of the %s images that are judged",
+                whole.source,
+                f"{len(whole.test):,}",
+            )
+        return whole
+
+    def _recorded_images(self) -> int:
+        """How many images the run's data had in all, counted once where validation was the test part."""
+        record = self._record()
+        images: dict[str, int] = record.get("images", {})
+        parts = {record["fingerprints"][name]: count for name, count in images.items()}
+        return sum(parts.values())
 
     def _source(self) -> str:
         source: str = self._record()["source"]
