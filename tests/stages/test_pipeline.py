@@ -169,6 +169,8 @@ def test_evaluate_aims_at_an_accuracy_and_predict_says_what_is_uncertain(copy: P
     strict = last_line(stdout)["reject"]
     assert (strict["target_accuracy"], strict["chosen_on"]) == (1, "validation")
     assert strict["threshold"] >= plain["reject"]["threshold"]
+    on_export = last_line(call("evaluate", copy / "artifacts" / "onnx", "--json", cwd=copy.parent))
+    assert on_export["reject"]["threshold"] == strict["threshold"], "which predict uses now"
     rows = last_line(call("predict", copy, "--sample", "300", "--json", cwd=copy.parent))["predictions"]
     for row in rows:
         assert row["uncertain"] == (row["probability"] < strict["threshold"])

@@ -81,6 +81,30 @@ def test_a_target_that_no_threshold_reaches(tmp_path: Path, caplog: pytest.LogCa
     assert judged(high, answer(validation), validation) is None, "none of the answers is kept"
 
 
+def test_the_threshold_of_the_run_holds_for_all_that_is_judged(tmp_path: Path) -> None:
+    """Unless the run itself is judged again, or a target is asked for."""
+    validation = data(800, 0)
+    target = trained(tmp_path / "run", validation)
+    assert target.run is not None
+    strict = choose(target, validation, 0.99, answer)
+    judged_on_test = judged(strict, answer(data(600, 1)), data(600, 1))
+    files.write_json(target.run.results / "inference_results.json", {"reject": judged_on_test})
+
+    def nobody(_: Dataset) -> Any:
+        raise AssertionError("nothing has to be asked")
+
+    assert choose(target, validation, None, nobody, anew=False) == strict
+    assert choose(target, data(60, 2), None, nobody, anew=False) == strict, "on other images too"
+    again = choose(target, validation, None, answer)
+    assert again is not None
+    assert strict is not None
+    assert again["threshold"] < strict["threshold"]
+    assert choose(target, validation, 0.99, answer, anew=False) == strict
+    assert choose(target, data(60, 2), None, nobody) == strict, "where nothing can be chosen any more it stays"
+    files.write_json(target.run.results / "inference_results.json", {"reject": None})
+    assert choose(target, validation, None, nobody, anew=False) is None, "no threshold reached the target"
+
+
 @pytest.mark.parametrize(
     ("held_out", "chosen_by", "given"),
     [(True, "test", True), (True, "none", True), (False, 0.1, True), (True, 0.1, False)],

@@ -58,9 +58,10 @@ def evaluate(
         test-time augmentation the figures are those with it, `tta_share` stands beside them, and `without_tta` has
         `accuracy`, `accuracy_interval`, `loss`, `ece` and `seconds` without. `coverage` is the accuracy of the answers
         that thresholds of confidence keep (see `rejection.coverage_curve`). `reject` is the threshold that was chosen
-        on validation with the run's trained model, with its `coverage` and `accuracy` here; None where there is no such
-        split, or no such threshold. `robustness` is what `measure_robustness` returns; what a run has of it stays when
-        it is evaluated again without.
+        on validation with the run's trained model, with its `coverage` and `accuracy` here: that of the last
+        evaluation of the run, unless this is one or has a target of its own. It is None where there is no such split,
+        or no such threshold. `robustness` is what `measure_robustness` returns; what a run has of it stays when it is
+        evaluated again without.
 
     Raises:
         UsageError: `target` is neither a run nor an Artifact, there is no such test-time augmentation or share, or a
@@ -103,7 +104,11 @@ def evaluate_part(
     candidate = default_candidate(target.artifact, runtime)
     with candidate.open() as opened:
         reject = rejecting.choose(
-            target, validation, target_accuracy, lambda held_out: ancestor_answers(target, held_out, opened)
+            target,
+            validation,
+            target_accuracy,
+            lambda held_out: ancestor_answers(target, held_out, opened),
+            anew=record,
         )
         started = time.perf_counter()
         plain = predict_all(opened, part, f"evaluate {candidate.key}")

@@ -30,13 +30,17 @@ def choose(
     validation: Dataset | None,
     target_accuracy: float | None,
     answer: Callable[[Dataset], Probabilities],
+    anew: bool = True,
 ) -> dict[str, Any] | None:
     """The threshold, and what it was chosen for; None where no threshold reaches that, or nothing may be chosen.
+
+    A run has one, of its last evaluation, which all its Artifacts are judged with.
 
     Args:
         validation: of the data that is judged on; it is looked at only where it is the run's own.
         target_accuracy: that the answers kept should reach; None asks for half the error of all answers.
         answer: asks the run's trained model.
+        anew: choose, though the run has a threshold; a target accuracy asks for that too.
 
     Returns:
         `threshold`, `target_accuracy`, and `chosen_on`: `validation`.
@@ -44,13 +48,16 @@ def choose(
     Raises:
         UsageError: a target was asked for, and there is no validation split to choose on.
     """
+    evaluated = recorded(target.run) if target.run else {}
+    if "reject" in evaluated and not anew and target_accuracy is None:
+        return _kept(evaluated)
     if validation is None or not _is_own(target, validation):
         if target_accuracy is not None:
             raise UsageError(
                 f"a target accuracy needs the validation split of the run's own data; {target.artifact.path} has none "
                 "here; leave out the target, or train with validation=0.1"
             )
-        return None
+        return _kept(evaluated)
     answers = answer(validation)
     if target_accuracy is None:
         target_accuracy = half_the_error(float((answers.argmax(1) == validation.labels).mean()))
@@ -62,6 +69,12 @@ def choose(
         )
         return None
     return {"threshold": threshold, "target_accuracy": target_accuracy, "chosen_on": "validation"}
+
+
+def _kept(evaluated: dict[str, Any]) -> dict[str, Any] | None:
+    """What an evaluation of the run chose."""
+    reject = evaluated.get("reject") or None
+    return {key: reject[key] for key in ("threshold", "target_accuracy", "chosen_on")} if reject else None
 
 
 def judged(reject: dict[str, Any] | None, answers: Probabilities, part: Dataset) -> dict[str, Any] | None:
