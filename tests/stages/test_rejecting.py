@@ -9,7 +9,7 @@ import pytest
 from peregrine import files
 from peregrine.artifact import Artifact, Golden
 from peregrine.dataset import Dataset
-from peregrine.errors import UsageError
+from peregrine.errors import MissingDependency, UsageError
 from peregrine.metrics import softmax
 from peregrine.rundir import RunDirectory
 from peregrine.stages.rejecting import choose, judged, threshold_of
@@ -117,6 +117,21 @@ def test_where_nothing_may_be_chosen(tmp_path: Path, held_out: bool, chosen_by: 
     assert judged(None, answer(validation), validation) is None
     with pytest.raises(UsageError, match=r"needs the validation split of the run's own data; .* has none here"):
         choose(target, validation if given else None, 0.9, answer)
+
+
+def test_an_export_is_judged_without_what_trained_the_model(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    validation = data(60, 0)
+    target = trained(tmp_path / "run", validation)
+
+    def missing(_: Dataset) -> Any:
+        raise MissingDependency("runtime torch needs the library 'torch', which is not installed")
+
+    assert choose(target, validation, None, missing, anew=False) is None
+    assert caplog.messages == [
+        "no threshold to reject answers below is known: runtime torch needs the library 'torch', which is not installed"
+    ]
+    with pytest.raises(MissingDependency):
+        choose(target, validation, 0.9, missing, anew=False)
 
 
 def test_what_was_chosen_last_is_found_again(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from peregrine import files
 from peregrine.artifact import Probabilities
 from peregrine.dataset import Dataset
-from peregrine.errors import DamagedFile, UsageError
+from peregrine.errors import DamagedFile, MissingDependency, MissingDevice, UsageError
 from peregrine.rejection import choose_threshold, half_the_error, judge_threshold
 from peregrine.rundir import RunDirectory
 from peregrine.stages.target import Target
@@ -47,6 +47,7 @@ def choose(
 
     Raises:
         UsageError: a target was asked for, and there is no validation split to choose on.
+        MissingDependency, MissingDevice: a target was asked for, and the trained model cannot be asked here.
     """
     evaluated = recorded(target.run) if target.run else {}
     if "reject" in evaluated and not anew and target_accuracy is None:
@@ -58,7 +59,13 @@ def choose(
                 "here; leave out the target, or train with validation=0.1"
             )
         return _kept(evaluated)
-    answers = answer(validation)
+    try:
+        answers = answer(validation)
+    except (MissingDependency, MissingDevice) as error:  # an export can be judged without what trained the model
+        if target_accuracy is not None:
+            raise
+        logger.warning("no threshold to reject answers below is known: %s", error)
+        return _kept(evaluated)
     if target_accuracy is None:
         target_accuracy = half_the_error(float((answers.argmax(1) == validation.labels).mean()))
     threshold = choose_threshold(answers, validation.labels, target_accuracy)
