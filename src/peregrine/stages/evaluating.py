@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Accuracy, per-class figures, confusion matrix, calibration, and accuracy against coverage of a model.
 
-    Judging a whole run on its own test split writes `results/inference_results.json` and its pictures; anything else
-    only returns the figures. What is written is without test-time augmentation, whatever is asked for: so the model is
-    exported, proved and measured.
+    Judging a whole run on its own test split writes `results/inference_results.json` and its pictures; of anything else
+    the Artifact learns the main figures. What is written is without test-time augmentation, whatever is asked for: so
+    the model is exported, proved and measured.
 
     Args:
         target: a run (its trained model is judged) or an Artifact.
@@ -64,27 +65,31 @@ def evaluate(
         evaluated again without.
 
     Raises:
-        UsageError: `target` is neither a run nor an Artifact, there is no such test-time augmentation or share, or a
-            target accuracy cannot be aimed at.
+        UsageError: `target` is neither a run nor an Artifact, another process writes the run, there is no such
+            test-time augmentation or share, or a target accuracy cannot be aimed at.
         CheckFailed: the images of this split are not those of the run any more.
     """
     check_tta(tta, tta_share)
     rejecting.check_target(target_accuracy)
     found = Target.find(target)
     splits = found.splits(data, split)
-    record = found.whole_run and data is None and split == "test"
-    return evaluate_part(
-        found,
-        splits.part(split),
-        split,
-        runtime,
-        record,
-        tta=tta,
-        tta_share=tta_share,
-        validation=splits.validation,
-        target_accuracy=target_accuracy,
-        robustness=robustness,
-    )
+    part = splits.part(split)
+    with ExitStack() as stack:
+        if found.run is not None:
+            stack.enter_context(found.run.lock())
+            stack.enter_context(found.run.verb("evaluate"))
+        return evaluate_part(
+            found,
+            part,
+            split,
+            runtime,
+            record=found.whole_run and data is None and split == "test",
+            tta=tta,
+            tta_share=tta_share,
+            validation=splits.validation,
+            target_accuracy=target_accuracy,
+            robustness=robustness,
+        )
 
 
 def evaluate_part(
@@ -100,7 +105,11 @@ def evaluate_part(
     target_accuracy: float | None = None,
     robustness: bool = False,
 ) -> dict[str, Any]:
-    """`evaluate` with the data at hand; `record` writes the results into the run, and the pictures where wanted."""
+    """`evaluate` with the data at hand and the run locked.
+
+    Args:
+        record: write the results into the run, and the pictures where wanted.
+    """
     candidate = default_candidate(target.artifact, runtime)
     with candidate.open() as opened:
         reject = rejecting.choose(
