@@ -38,6 +38,22 @@ def kill(process: "subprocess.Popen[str]") -> None:
 
 
 @contextlib.contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Let nobody write below `folder`, not even root; skips where that cannot be had."""
+    commands = [["mount", "--bind", folder, folder], ["mount", "-o", "remount,ro,bind", folder]]
+    if os.geteuid() != 0:
+        pytest.skip("a folder that nobody can write to needs root")
+    if subprocess.run(commands[0], capture_output=True, check=False).returncode:
+        pytest.skip("folders cannot be mounted here")
+    try:
+        if subprocess.run(commands[1], capture_output=True, check=False).returncode:
+            pytest.skip("folders cannot be made read-only here")
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+@contextlib.contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[Path]:
     """A file system of its own with `size` (`64k`) for everything; skips where only root may mount one."""
     folder.mkdir()

@@ -12,11 +12,13 @@ import errno
 import logging
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -107,6 +109,21 @@ class Worker:
 
     def __exit__(self, *raised: object) -> None:
         self.close()
+
+
+@contextlib.contextmanager
+def scratch(purpose: str) -> Iterator[Path]:
+    """A folder of its own for a worker of no run; removed, except where its log is what is left of a crash."""
+    folder = Path(tempfile.mkdtemp(prefix=f"peregrine-{purpose}-"))
+    keep = False
+    try:
+        yield folder
+    except errors.CheckFailed as error:
+        keep = str(folder) in str(error)
+        raise
+    finally:
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def call(name: str, logs: Path, task: str, arguments: dict[str, Any], timeout_s: float) -> Any:

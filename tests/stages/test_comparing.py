@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import machine
 import making
 import peregrine
 import tiny
@@ -165,6 +167,18 @@ def test_a_picture_of_two(tmp_path: Path, photos: Path) -> None:
         assert picture.format == "PNG"
     with pytest.raises(UsageError, match="between two models; got 3; leave it out"):
         peregrine.compare([made.path] * 3, picture=drawn)
+
+
+def test_runs_that_can_only_be_read(tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is left in them or beside them, not even a log."""
+    made = run(tmp_path / "runs" / "a", photos)
+    write(tmp_path / "runs" / "alone", 3)
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    with machine.read_only(tmp_path / "runs"):
+        result = peregrine.compare([made.path, tmp_path / "runs" / "alone"], data=photos)
+    assert result["images"] == 36
+    assert not list((tmp_path / "temporary").iterdir())
 
 
 def test_one_alone() -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+import machine
 import peregrine
 import photo_runs
 import tiny
@@ -58,3 +59,18 @@ def test_an_export_without_what_trained_the_model(
     files.write_json(run.results / "inference_results.json", {"reject": {**reject, "coverage": 1.0}})
     judged = peregrine.evaluate(run.artifact_path("onnx"))["reject"]
     assert judged is None or judged["threshold"] == 0.5
+
+
+@pytest.mark.parametrize("named", ["run", "run/artifacts/onnx", "alone"])
+def test_what_can_only_be_read_is_judged_all_the_same(
+    tmp_path: Path, photos: Path, run: RunDirectory, caplog: pytest.LogCaptureFixture, named: str
+) -> None:
+    photo_runs.write(tmp_path / "alone", 0)
+    place = tmp_path / named.partition("/")[0]
+    with machine.read_only(place):
+        result = peregrine.evaluate(tmp_path / named, data=photos if named == "alone" else None, tta="flip")
+    assert result["images"] == 36
+    told = [message for message in caplog.messages if "no threshold of confidence" not in message]
+    assert told == [f"{place} can only be read: what is found is not kept there"]
+    assert run.read()["verbs"] == []
+    assert not list(run.results.iterdir())

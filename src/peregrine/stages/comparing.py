@@ -1,6 +1,5 @@
 """Compare runs or Artifacts on identical images: what one gets right and another wrong, and what each costs."""
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -151,9 +150,12 @@ def _places(first: Dataset, part: Dataset, first_name: str, name: str, split: st
 
 def _ask(target: Target, part: Dataset) -> tuple[str, Probabilities]:
     """The Candidate that answers, and its answers `(N, C)`: in a process of its own, as the libraries clash."""
-    logs = target.run.logs if target.run else Path(tempfile.gettempdir()) / "peregrine-logs"
     path = target.run.path if target.whole_run and target.run else target.artifact.path
-    with images_file(part.images) as images, progress.bar(f"answers of {_name(target)}", total=None):
+    with (
+        worker.scratch("compare") as logs,  # the models may be somebody's who lets us read them only
+        images_file(part.images) as images,
+        progress.bar(f"answers of {_name(target)}", total=None),
+    ):
         facts, output = images.with_name("facts.npz"), images.with_name("answers.npz")
         np.savez(facts, labels=part.labels, ids=part.ids, class_names=np.asarray(part.class_names))
         arguments = {"target": str(path), "images": str(images), "facts": str(facts), "output": str(output)}

@@ -1,9 +1,11 @@
 """Judge a model on a split: the figures, and the pictures that people look at."""
 
+import contextlib
+import errno
 import logging
+import os
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from peregrine.stages.robustness import measure_robustness
 from peregrine.stages.target import Target
 from peregrine.tta import VIEWS, check_tta, combine, least_certain, other_views
 
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 SHORT = ("accuracy", "accuracy_interval", "loss", "ece")
 logger = logging.getLogger("peregrine")
 
@@ -39,7 +42,8 @@ def evaluate(
     """Accuracy, per-class figures, confusion matrix, calibration, and accuracy against coverage of a model.
 
     Judging a whole run on its own test split writes `results/inference_results.json` and its pictures; of anything else
-    the Artifact learns the main figures. What is written is without test-time augmentation, whatever is asked for: so
+    the Artifact learns the main figures. Where there is only permission to read, nothing is kept, and a warning says
+    so. What is written is without test-time augmentation, whatever is asked for: so
     the model is exported, proved and measured.
 
     Args:
@@ -74,22 +78,33 @@ def evaluate(
     found = Target.find(target)
     splits = found.splits(data, split)
     part = splits.part(split)
-    with ExitStack() as stack:
-        if found.run is not None:
-            stack.enter_context(found.run.lock())
-            stack.enter_context(found.run.verb("evaluate"))
+    with _held(found) as writable:
         return evaluate_part(
             found,
             part,
             split,
             runtime,
-            record=found.whole_run and data is None and split == "test",
+            record=writable and found.whole_run and data is None and split == "test",
             tta=tta,
             tta_share=tta_share,
             validation=splits.validation,
             target_accuracy=target_accuracy,
             robustness=robustness,
         )
+
+
+@contextlib.contextmanager
+def _held(target: Target) -> Iterator[bool]:
+    """Hold the run for writing, and record the verb; false where there is only permission to read."""
+    place = target.run.path if target.run else target.artifact.path
+    if not os.access(place, os.W_OK | os.X_OK):
+        logger.warning("%s can only be read: what is found is not kept there", place)
+        yield False
+    elif target.run is None:
+        yield True
+    else:
+        with target.run.lock(), target.run.verb("evaluate"):
+            yield True
 
 
 def evaluate_part(
@@ -158,7 +173,11 @@ def _judge(
     }
     view = "" if how["tta"] == "none" else f":tta-{how['tta']}-{how['tta_share']:g}"
     topic = f"evaluation:{split}:{part.fingerprint[:12]}{view}"
-    artifact.learn(topic, {key: result[key] for key in ("candidate", "images", *SHORT)})
+    try:
+        artifact.learn(topic, {key: result[key] for key in ("candidate", "images", *SHORT)})
+    except OSError as error:
+        if error.errno not in READ_ONLY:
+            raise
     return result
 
 
@@ -213,9 +232,13 @@ def ancestor_answers(target: Target, part: Dataset, opened: Runtime | None = Non
 
 
 def save_answers(run: RunDirectory, ancestor: Artifact, part: Dataset, answers: Probabilities) -> None:
-    """Keep the ancestor's answers: every proof needs them."""
-    with files.writing(_answers_path(run, ancestor, part)) as temporary, temporary.open("wb") as file:
-        np.savez(file, probabilities=answers, ids=part.ids)
+    """Keep the ancestor's answers: every proof needs them, but where they cannot be kept, it can ask again."""
+    path = _answers_path(run, ancestor, part)
+    try:
+        with files.writing(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, probabilities=answers, ids=part.ids)
+    except OSError as error:
+        logger.debug("%s is not kept: %s", path, error.strerror)
 
 
 def _answers_path(run: RunDirectory, ancestor: Artifact, part: Dataset) -> Path:

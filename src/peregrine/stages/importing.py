@@ -2,9 +2,7 @@
 
 import logging
 import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from peregrine.artifact import ANCESTOR, GOLDEN_IMAGES, Artifact, Golden, golden
 from peregrine.data.base import Resize
 from peregrine.data.sources import load_dataset
 from peregrine.dataset import Dataset, Images, Splits, channel_statistics
-from peregrine.errors import CheckFailed, UsageError
+from peregrine.errors import UsageError
 from peregrine.export.samples import stratified
 from peregrine.foreign.base import OUTPUTS, as_probabilities, find_kind
 from peregrine.foreign.pixels import Pixels, alternatives, own_statistics
@@ -26,7 +24,7 @@ from peregrine.rundir import RunDirectory, check_free
 from peregrine.stages.evaluating import evaluate_part
 from peregrine.stages.preparing import described, divided, in_class_order
 from peregrine.stages.target import Target
-from peregrine.worker import Worker
+from peregrine.worker import Worker, scratch
 
 logger = logging.getLogger("peregrine")
 ENGINE = "imported"  # in the manifest, in the place of what trained the model
@@ -103,7 +101,7 @@ def import_model(
         raise UsageError("a model needs the names of its classes; give --classes, or --data with the same classes")
     if run is not None:
         check_free(Path(run))
-    with _scratch() as folder, Worker("import", folder) as worker:
+    with scratch("import") as folder, Worker("import", folder) as worker:
         with progress.bar(f"look at {path.name}", total=None):
             found = _inspect(worker, settings, len(names) if names else None)
         splits = _splits(data, found["size"], resize)
@@ -319,18 +317,3 @@ def _sha256(path: Path) -> str | dict[str, str]:
         return files.sha256(path)
     entries = sorted(entry for entry in path.rglob("*") if entry.is_file())
     return {entry.relative_to(path).as_posix(): files.sha256(entry) for entry in entries}
-
-
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    """A folder that is removed, except where its log is what is left of a crash."""
-    folder = Path(tempfile.mkdtemp(prefix="peregrine-import-"))
-    keep = False
-    try:
-        yield folder
-    except CheckFailed as error:
-        keep = str(folder) in str(error)
-        raise
-    finally:
-        if not keep:
-            shutil.rmtree(folder, ignore_errors=True)
