@@ -236,6 +236,19 @@ def fill_more(run: RunDirectory) -> None:
         png(run.results / f"{name}.png", f"{name} with {SCRIPT} and 100%")
 
 
+def other_images(run: RunDirectory) -> None:
+    """Add to `fill_more` what was found with test-time augmentation on other images, and of an export."""
+    path = run.artifacts_folder / "torch" / "evidence.json"
+    learned = files.read_json(path)["learned"]
+    plain, with_views = learned.values()
+    topic = "evaluation:test:cdcdcdcdcdcd"
+    others = {topic: plain, f"{topic}:tta-flip-1": {**with_views, "accuracy": 0.123}}
+    files.write_json(path, {"schema": 1, "learned": {**learned, **others}})
+    by_export = {**with_views, "candidate": "onnx@onnxruntime", "accuracy": 0.456}
+    of_export = dict(zip(learned, (plain, by_export), strict=True))
+    files.write_json(run.artifacts_folder / "onnx" / "evidence.json", {"schema": 1, "learned": of_export})
+
+
 def new_run(path: Path, validation: float | str = 0.1) -> RunDirectory:
     data = {
         "source": f"photos {SCRIPT}",
@@ -244,7 +257,7 @@ def new_run(path: Path, validation: float | str = 0.1) -> RunDirectory:
         "size": 32,
         "resize": "crop",
         "images": {"train": 45_000, "validation": 5_000, "test": 2_000},
-        "fingerprints": {"train": "12" * 32, "validation": "34" * 32, "test": "56" * 32},
+        "fingerprints": {"train": "12" * 32, "validation": "34" * 32, "test": "ab" * 32},
     }
     return RunDirectory.create(path, recipe(validation), data)
 

@@ -7,7 +7,7 @@ import pytest
 from peregrine import files
 from peregrine.rundir import RunDirectory
 from peregrine.stages.reporting import report
-from report_making import CLASSES, SCRIPT, fill, fill_more, new_run, recipe
+from report_making import CLASSES, SCRIPT, fill, fill_more, new_run, other_images, page_of, recipe
 
 huggingface_hub = pytest.importorskip("huggingface_hub", reason="reads model cards; from the extra dev")
 
@@ -66,7 +66,19 @@ def test_the_text_tells_what_a_user_needs(run: RunDirectory) -> None:
     assert "| mean corruption error, 2 corruptions × 5 severities | 31.00% |" in text
     assert "| onnx@onnxruntime | fp32 | passed | 100.00% |" in text
     assert "Chosen for throughput: **onnx@onnxruntime**." in text
-    assert f"- Fingerprint of test: `{'56' * 32}`" in text
+    assert f"- Fingerprint of test: `{'ab' * 32}`" in text
+
+
+def test_other_images_are_not_in_the_report(run: RunDirectory) -> None:
+    """What `evaluate --data … --tta` found stays in the evidence; the card is of the trained model alone."""
+    fill_more(run)
+    other_images(run)
+    evaluation = page_of(run).section("evaluation")
+    assert "95.70%" in evaluation
+    assert "12.30%" not in evaluation
+    assert "45.60%" in evaluation, "an export, on the run's images"
+    rows = [line for line in card_of(run).text.splitlines() if "test-time augmentation" in line]
+    assert rows == ["| accuracy with test-time augmentation, full, the 25.0% least certain | 95.70% |"]
 
 
 def test_names_are_neither_markdown_nor_html(run: RunDirectory) -> None:

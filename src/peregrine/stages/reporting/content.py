@@ -50,7 +50,7 @@ def gather(run: RunDirectory) -> dict[str, Any]:
         "trained_format": trained,
         "evaluation": evaluation,
         **_evaluated(evaluation),
-        "augmented": _augmented(run),
+        "augmented": _augmented(run, about),
         "parity": parity,
         "benchmark": benchmark,
         "rows": rows,
@@ -218,23 +218,20 @@ def _corruptions(evaluation: Row) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: -row["mean"])
 
 
-def _augmented(run: RunDirectory) -> list[dict[str, Any]]:
-    """What the trained model's evidence tells of test-time augmentation, each beside the same split without it."""
+def _augmented(run: RunDirectory, about: Row) -> list[dict[str, Any]]:
+    """What the evidence tells of test-time augmentation, each beside the same split without it; on the run's images."""
+    fingerprints = about.get("data", {}).get("fingerprints", {})
+    own = {f"evaluation:{split}:{fingerprint[:12]}" for split, fingerprint in fingerprints.items()}
     found = []
     for path in sorted(run.artifacts_folder.glob("*/evidence.json")):
         learned = files.read_json(path).get("learned", {})
-        plain = {topic: content for topic, content in learned.items() if _is_plain(topic)}
         for topic, content in learned.items():
             usual, marked, how = topic.partition(":tta-")
-            if marked and usual in plain:
+            if marked and usual in own and usual in learned:
                 name, _, share = how.rpartition("-")
-                figures = {"split": topic.split(":")[1], "tta": name, "share": float(share), "without": plain[usual]}
+                figures = {"split": topic.split(":")[1], "tta": name, "share": float(share), "without": learned[usual]}
                 found.append({**content, **figures})
     return found
-
-
-def _is_plain(topic: str) -> bool:
-    return topic.startswith("evaluation:") and ":tta-" not in topic
 
 
 # ---- choice --------------------------------------------------------------------------------------------------------
