@@ -7,13 +7,14 @@ import typer
 from peregrine import catalog
 from peregrine.cli import options, output
 from peregrine.cli.display import showing
+from peregrine.cli.train import parse_share
 
 EXAMPLES = (
     "[bold]Examples[/bold]\n\n"
     "peregrine evaluate runs/photos\n\n"
     "peregrine evaluate runs/photos/artifacts/onnx --data more-photos/ --json\n\n"
-    "peregrine evaluate runs/photos --tta full --tta-share 0.25\n\n"
-    "peregrine evaluate runs/photos --target-accuracy 0.99 --robustness"
+    "peregrine evaluate runs/photos --tta full --tta-share 25%\n\n"
+    "peregrine evaluate runs/photos --target-accuracy 99% --robustness"
 )
 
 
@@ -30,13 +31,14 @@ def command(
         ),
     ] = "none",
     tta_share: Annotated[
-        float, typer.Option(metavar="SHARE", help="Share of the images that --tta looks at: the least certain ones.")
-    ] = 1.0,
+        str,
+        typer.Option(metavar="SHARE", help="Share of the images that --tta looks at, as 25%: the least certain ones."),
+    ] = "100%",
     target_accuracy: Annotated[
-        float | None,
+        str | None,
         typer.Option(
             metavar="SHARE",
-            help="Accuracy that the reject threshold should reach on validation. Default: half the error.",
+            help="Accuracy that the reject threshold should reach on validation, as 99%. Default: half the error.",
         ),
     ] = None,
     robustness: Annotated[
@@ -45,6 +47,8 @@ def command(
     json: options.Json = False,
 ) -> None:
     """Judge a model: accuracy with its interval, per class, confusion matrix, calibration, when to trust it."""
+    looked_at = parse_share(tta_share, "--tta-share", "25% or 0.25")
+    wanted = parse_share(target_accuracy, "--target-accuracy", "99% or 0.99") if target_accuracy is not None else None
     with showing():
         result = catalog.load("stage", "evaluate")(
             target,
@@ -52,8 +56,8 @@ def command(
             split=split,
             runtime=runtime,
             tta=tta,
-            tta_share=tta_share,
-            target_accuracy=target_accuracy,
+            tta_share=looked_at,
+            target_accuracy=wanted,
             robustness=robustness,
         )
     print_evaluation(result)
