@@ -16,7 +16,7 @@ from peregrine.errors import UsageError
 
 LIBRARIES = (
     "peregrine", "numpy", "pillow", "torch", "tensorflow", "tensorflow-cpu", "keras", "onnx", "onnxruntime",
-    "ai-edge-litert", "openvino", "nncf", "tensorrt", "tensorrt-rtx-cu13",
+    "ai-edge-litert", "openvino", "nncf", "tensorrt", "tensorrt-rtx-cu13", "cupy-cuda13x", "cudf-cu13",
 )  # fmt: skip
 
 
