@@ -1,8 +1,8 @@
 """Arrays: NumPy's on the CPU or CuPy's on an NVIDIA GPU, behind one namespace, that of the Array API standard.
 
 What both can compute is written once, with the standard's functions alone; so the tests can run it on any library that
-keeps to the standard. Sums are of whole numbers where they can be: in float64 they are exact below 2^53 whatever the
-order, so every library on every device gives the same bits.
+keeps to the standard. Sums are of whole numbers where they can be, as integers or in floats that hold them exactly:
+then their order does not matter, and every library on every device gives the same bits.
 
 Source: Python array API standard 2023.12, data-apis.org/array-api.
 """

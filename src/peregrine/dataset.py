@@ -262,10 +262,14 @@ def channel_statistics(images: ImageArray, there: arrays.Place | None = None) ->
 
 
 def _sums(images: Any, xp: Any) -> Any:
-    """Of each channel's values and of their squares: float64 `(2, 3)`, exact below 138 thousand million pixels."""
-    flat = xp.reshape(images, (-1, 3))
-    channels = [xp.astype(flat[:, channel], xp.float64) for channel in range(3)]
-    return xp.stack([
-        xp.stack([xp.sum(values) for values in channels]),
-        xp.stack([values @ values for values in channels]),
-    ])  # fmt: skip
+    """Of each channel's values and of their squares: uint64 `(2, 3)`. In integers, whose sums need no order.
+
+    Along rows first, side by side, in 32 bits, which is fast everywhere and enough for images of 66,000 rows.
+    """
+    count, height, width, channels = images.shape
+    values = xp.reshape(xp.astype(images, xp.uint32), (count, height, width * channels))
+    totals = []
+    for numbers in (values, values * values):
+        columns = xp.sum(xp.sum(numbers, axis=1, dtype=xp.uint32), axis=0, dtype=xp.uint64)
+        totals.append(xp.sum(xp.reshape(columns, (width, channels)), axis=0, dtype=xp.uint64))
+    return xp.stack(totals)
