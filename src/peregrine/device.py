@@ -17,16 +17,16 @@ VARIABLE = "PEREGRINE_DEVICE"
 SETTINGS = ("cpu", "cuda", "auto")
 KINDS = {"arrays": "CuPy", "tables": "cuDF"}  # and the library that serves them on a GPU
 
-# What a process has to do before its first use of the GPU saves time, the libraries' start and the transfers counted.
-# NOT MEASURED on a GPU yet; docs/adr/0018-rapids.md has the estimate. `python benchmarks/rapids.py` on a machine with a
-# GPU measures it and prints this table.
+# How much there has to be to do, for a process to be done sooner with the GPU; the start of the libraries and transfers
+# are counted. ESTIMATED, as no GPU has measured it yet: docs/adr/0018-rapids.md tells how. On a machine with a GPU,
+# `python benchmarks/rapids.py` measures it and prints this table.
 PAYS_FROM = {
-    "statistics": 500_000_000,  # pixels of three channels
-    "whitening": 50_000_000,  # pixels
-    "packing": 500_000_000,  # pixels; on their way to a GPU, where statistics are taken of them
+    "statistics": 1_500_000_000,  # pixels of three channels
+    "whitening": 80_000_000,  # pixels
+    "packing": 1_200_000_000,  # pixels on their way to a GPU
     "reshaping": 2_000_000_000,  # pixels, there and back again
-    "comparing": 500_000_000,  # pairs of hashes
-    "grouping": 200_000_000,  # rows
+    "comparing": 800_000_000,  # pairs of hashes
+    "grouping": 300_000_000,  # rows
 }
 
 _log = logging.getLogger("peregrine")
