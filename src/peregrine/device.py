@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from peregrine import catalog, host
-from peregrine.errors import MissingDependency, MissingDevice, PeregrineError, UsageError, suggestion
+from peregrine.errors import MissingDependency, MissingDevice, PeregrineError, UsageError
 
 VARIABLE = "PEREGRINE_DEVICE"
 SETTINGS = ("cpu", "cuda", "auto")
@@ -49,7 +49,7 @@ def setting() -> str:
     """
     wanted = os.environ.get(VARIABLE) or "auto"
     if wanted not in SETTINGS:
-        raise UsageError(f"{VARIABLE} is cpu, cuda or auto; got {wanted!r}{suggestion(wanted, SETTINGS)}")
+        raise UsageError(f"{VARIABLE} is cpu, cuda or auto; got {wanted!r}")
     return wanted
 
 
