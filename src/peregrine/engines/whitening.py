@@ -51,7 +51,7 @@ def whitening_filters(images: Floats, patch: int, count: int) -> npt.NDArray[np.
 def patch_moments(images: Floats, patch: int, place: arrays.Place) -> npt.NDArray[np.float64]:
     """The mean product of each two numbers of a patch: `(D, D)`, D in the order (channel, y, x).
 
-    In float64, a block of images at a time. Two libraries, or two devices, agree to 1e-12 of the largest.
+    In float64, a block of images at a time. Libraries and devices agree to 1e-12 of the largest.
     """
     size = images.shape[-1] * patch**2
     moments = np.zeros((size, size))
