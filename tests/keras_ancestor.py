@@ -8,6 +8,7 @@ import numpy as np
 import making
 import small_runs
 from peregrine.artifact import ANCESTOR, Artifact, Golden
+from peregrine.dataset import channel_statistics
 from peregrine.engines.tensorflow import network
 from peregrine.engines.tensorflow.engine import KerasModel
 from peregrine.engines.tensorflow.library import keras
@@ -21,7 +22,9 @@ def write(path: Path, size: int = 12, temperature: float = 1.7, **options: Any) 
     chosen = options if "name" in options else {"name": "cnn", "widths": [8], "dense": [16], **options}
     recipe = small_runs.recipe("tensorflow", {"input.size": size, "model": chosen})
     images = making.images(64, size)
-    trained = network.trainable(recipe, len(CLASSES), network.normalisation(recipe, images), "fp32", images)
+    trained = network.trainable(
+        recipe, len(CLASSES), network.normalisation(recipe, *channel_statistics(images)), "fp32", images
+    )
     generator = np.random.default_rng(0)
     for weight in trained.trainable_weights:  # biases too, which start as zeros
         weight.assign(weight.numpy() + generator.uniform(0.0, 0.3, weight.shape) * (len(weight.shape) == 1))

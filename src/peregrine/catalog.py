@@ -44,6 +44,14 @@ CATALOG: dict[str, dict[str, Entry]] = {
     "check": {
         "label-error": Entry("peregrine.data.checks.labels", "check"),
     },
+    # what arrays and tables are computed with, by device; see `peregrine.device`
+    "arrays": {
+        "cuda": Entry("peregrine.libraries.cupy", "rapids"),
+    },
+    "tables": {
+        "cpu": Entry("peregrine.libraries.pandas"),
+        "cuda": Entry("peregrine.libraries.cudf", "rapids"),
+    },
     "engine": {
         "tensorflow": Entry("peregrine.engines.tensorflow.engine:TensorFlowEngine", "tensorflow"),
         "pytorch": Entry("peregrine.engines.pytorch.engine:PyTorchEngine", "torch"),

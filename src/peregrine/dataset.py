@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import math
 import mmap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from peregrine import arrays
 from peregrine.errors import DataError
 
 Images = npt.NDArray[np.uint8]
@@ -220,17 +221,55 @@ def _let_go(images: Images) -> None:
         base.madvise(mmap.MADV_DONTNEED)
 
 
-def channel_statistics(images: ImageArray) -> tuple[list[float], list[float]]:
+def packed(images: ImageArray, place: arrays.Place) -> Any:
+    """All images in one array at a place: uint8 `(N, H, W, 3)`; on the CPU without a copy, where that can be.
+
+    They are brought block by block, so that of a memory map no more than a block is in the host's memory.
+    """
+    if place is arrays.CPU:
+        return images[:]
+    like = place.bring(images[:0])
+    found = place.xp.empty(images.shape, dtype=like.dtype, device=like.device)
+    start = 0
+    for block in blocks(images):
+        found[start : start + len(block), ...] = place.bring(block)
+        start += len(block)
+    return found
+
+
+def channel_statistics(images: ImageArray, there: arrays.Place | None = None) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each RGB channel over all pixels, in 0..255.
 
-    Exact, in one pass over histograms, so a memory-mapped store is read once and nothing is converted to float.
+    From sums of whole numbers, in one pass: the same to the bit on every device.
+
+    Args:
+        there: where `images` lie, if not in the host's memory.
+
+    Raises:
+        UsageError, MissingDevice, MissingDependency: as `device.serving`.
     """
-    counts = np.zeros((3, 256), np.int64)
-    for block in blocks(images):
-        for channel in range(3):
-            counts[channel] += np.bincount(block[..., channel].ravel(), minlength=256)
-    values = np.arange(256, dtype=np.float64)
-    total = counts.sum(1)
-    mean = counts @ values / total
-    variance = counts @ values**2 / total - mean**2
-    return mean.tolist(), np.sqrt(np.maximum(variance, 0)).tolist()
+    pixels = math.prod(images.shape[:3])
+    place = there or arrays.choose("statistics", pixels)
+    at_once = max(1, place.pixels // (images.shape[1] * images.shape[2]))
+    sums = np.zeros((2, 3), np.int64)
+    parts: Iterable[Any] = (images,) if there else blocks(images)
+    for block in parts:
+        for start in range(0, block.shape[0], at_once):
+            some = place.bring(block[start : min(start + at_once, block.shape[0]), ...])
+            sums += place.fetch(_sums(some, place.xp)).astype(np.int64)
+    mean, square = sums / pixels
+    return mean.tolist(), np.sqrt(np.maximum(square - mean**2, 0)).tolist()
+
+
+def _sums(images: Any, xp: Any) -> Any:
+    """Of each channel's values and of their squares: uint64 `(2, 3)`. In integers, whose sums need no order.
+
+    Along rows first, side by side, in 32 bits, which is fast everywhere and enough for images of 66,000 rows.
+    """
+    count, height, width, channels = images.shape
+    values = xp.reshape(xp.astype(images, xp.uint32), (count, height, width * channels))
+    totals = []
+    for numbers in (values, values * values):
+        columns = xp.sum(xp.sum(numbers, axis=1, dtype=xp.uint32), axis=0, dtype=xp.uint64)
+        totals.append(xp.sum(xp.reshape(columns, (width, channels)), axis=0, dtype=xp.uint64))
+    return xp.stack(totals)

@@ -16,7 +16,8 @@ from peregrine.errors import UsageError
 
 LIBRARIES = (
     "peregrine", "numpy", "pillow", "torch", "tensorflow", "tensorflow-cpu", "keras", "onnx", "onnxruntime",
-    "ai-edge-litert", "openvino", "nncf", "tensorrt", "tensorrt-rtx-cu13", "mlcommons-loadgen",
+    "ai-edge-litert", "openvino", "nncf", "tensorrt", "tensorrt-rtx-cu13", "mlcommons-loadgen", "cupy-cuda13x",
+    "cudf-cu13",
 )  # fmt: skip
 
 

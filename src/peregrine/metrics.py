@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from peregrine import tables
 from peregrine.dataset import Labels
 from peregrine.errors import CheckFailed
 
 Floats = npt.NDArray[np.floating[Any]]
 CALIBRATION_BINS = 15
+_CONFIDENCE_STEPS = 2**32  # summed as whole numbers: the same on every device, up to 2^31 images
 
 
 def evaluate(probabilities: Floats, labels: Labels, class_names: tuple[str, ...]) -> dict[str, Any]:
@@ -37,7 +39,8 @@ def evaluate(probabilities: Floats, labels: Labels, class_names: tuple[str, ...]
     classes = len(class_names)
     predicted = probabilities.argmax(1)
     confusion = np.zeros((classes, classes), np.int64)
-    np.add.at(confusion, (labels, predicted), 1)
+    answers = tables.group_sums({"label": labels, "predicted": predicted})
+    confusion[answers["label"], answers["predicted"]] = answers["rows"]
     hits = np.diag(confusion).astype(float)
     support, claimed = confusion.sum(1), confusion.sum(0)
     recall = _divide(hits, support)
@@ -102,16 +105,18 @@ def reliability_bins(probabilities: Floats, labels: Labels) -> list[dict[str, fl
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, section 2 (15 bins).
     """
     confidence = probabilities.max(1)
-    correct = probabilities.argmax(1) == labels
-    index = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    sound = confidence >= 0  # a number
+    confidence, right = confidence[sound], (probabilities.argmax(1) == labels)[sound]
+    index = np.minimum((confidence * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
+    steps = np.rint(confidence.astype(np.float64) * _CONFIDENCE_STEPS).astype(np.int64)
+    bins = tables.group_sums({"bin": index}, {"confidence": steps, "right": right})
     return [
         {
-            "confidence": float(confidence[inside].mean()),
-            "accuracy": float(correct[inside].mean()),
-            "share": float(inside.mean()),
+            "confidence": total / _CONFIDENCE_STEPS / images,
+            "accuracy": hits / images,
+            "share": images / len(labels),
         }
-        for inside in (index == number for number in range(CALIBRATION_BINS))
-        if inside.any()
+        for _, total, hits, images in zip(*(column.tolist() for column in bins.values()), strict=True)
     ]
 
 

@@ -1,5 +1,7 @@
 """`peregrine doctor`."""
 
+from typing import Any
+
 from peregrine import catalog
 from peregrine.cli import options, output
 
@@ -11,6 +13,8 @@ def command(json: options.Json = False) -> None:
     bf16 = "bfloat16 in hardware" if machine["bf16"] else "no bfloat16 in hardware, so training runs in fp32"
     output.line(f"{machine['processor']}, {machine['threads']} threads, {machine['memory_gib']} GiB, {bf16}")
     output.line(f"{machine['system']}, Python {machine['python']}")
+    for said in _computing(found["computing"]):
+        output.line(said)
     output.table(["library", "version"], [[name, version] for name, version in found["versions"].items()])
     for extra, state in found["extras"].items():
         if state["missing"]:
@@ -29,3 +33,12 @@ def command(json: options.Json = False) -> None:
     )
     if json:
         output.as_json(found)
+
+
+def _computing(found: dict[str, Any]) -> list[str]:
+    """Where arrays and tables are computed, in one line, or two where that differs."""
+    names = {"cpu": "the CPU", "cuda": found["gpu"], "none": "no device"}
+    said = {kind: f"{names[found[kind]['device']]}: {found[kind]['reason']}" for kind in ("arrays", "tables")}
+    if said["arrays"] == said["tables"]:
+        return [f"arrays and tables on {said['arrays']}"]
+    return [f"{kind} on {where}" for kind, where in said.items()]

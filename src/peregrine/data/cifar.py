@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from peregrine import arrays
 from peregrine.data import archive, download, pickles, places
 from peregrine.data.base import Loaded, Options
 from peregrine.dataset import Dataset, Images, Labels, Splits
@@ -141,10 +142,11 @@ def _read(
         batches.append(batch)
     labels = np.concatenate([batch.labels for batch in batches])
     images = np.empty((len(labels), _SIDE, _SIDE, 3), np.uint8)
+    place = arrays.choose("reshaping", len(labels) * _SIDE**2)
     start = 0
     for batch in batches:
         planes = batch.pixels.reshape(-1, 3, _SIDE, _SIDE)
-        images[start : start + len(planes)] = planes.transpose(0, 2, 3, 1)
+        images[start : start + len(planes)] = arrays.planes_to_pixels(planes, place)
         start += len(planes)
     if options.size:
         images = Preprocess(size=options.size, resize=options.resize).fit_array(images)

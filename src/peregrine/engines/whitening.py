@@ -4,8 +4,14 @@ Source: Coates and Ng, "Learning Feature Representations with K-means", 2012, se
 negated copies from airbench94 (github.com/KellerJordan/cifar10-airbench).
 """
 
+import itertools
+import math
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
+
+from peregrine import arrays
 
 SHRINKAGE = 5e-4  # added to the eigenvalues, so that faint directions are not blown up
 NULL = 1e-6  # share of the largest eigenvalue below which a direction holds rounding errors alone
@@ -42,19 +48,38 @@ def whitening_filters(images: Floats, patch: int, count: int) -> npt.NDArray[np.
     return np.concatenate([filters, -filters])
 
 
-def _principal_directions(images: Floats, patch: int) -> tuple[Floats, Floats]:
-    """Eigenvalues `(D,)`, the largest first, and eigenvectors `(D, D)`, one per row, of the patches' second moments.
+def patch_moments(images: Floats, patch: int, place: arrays.Place) -> npt.NDArray[np.float64]:
+    """The mean product of each two numbers of a patch: `(D, D)`, D in the order (channel, y, x).
 
-    D is 3 × patch², in the order (channel, y, x). In float64, a block of images at a time.
+    In float64, a block of images at a time. Libraries and devices agree to 1e-12 of the largest.
     """
     size = images.shape[-1] * patch**2
     moments = np.zeros((size, size))
     patches = 0
     at_once = max(1, _PIXELS_AT_ONCE // (images.shape[1] * images.shape[2]))
     for start in range(0, len(images), at_once):
-        block = images[start : start + at_once].astype(np.float64)
-        windows = np.lib.stride_tricks.sliding_window_view(block, (patch, patch), (1, 2)).reshape(-1, size)
-        moments += windows.T @ windows
-        patches += len(windows)
-    eigenvalues, vectors = np.linalg.eigh(moments / patches)
+        windows = _windows(place.bring(images[start : start + at_once]), patch, place.xp)
+        moments += place.fetch(place.xp.matrix_transpose(windows) @ windows)
+        patches += windows.shape[0]
+    return moments / patches
+
+
+def _windows(images: Any, patch: int, xp: Any) -> Any:
+    """All patches, float64 `(n, D)`."""
+    pixels = xp.astype(images, xp.float64)
+    rows, columns = images.shape[1] - patch + 1, images.shape[2] - patch + 1
+    shifted = [
+        pixels[:, down : down + rows, right : right + columns, :]
+        for down, right in itertools.product(range(patch), repeat=2)
+    ]
+    return xp.reshape(xp.stack(shifted, axis=-1), (-1, images.shape[-1] * patch**2))
+
+
+def _principal_directions(images: Floats, patch: int) -> tuple[Floats, Floats]:
+    """Eigenvalues `(D,)`, the largest first, and eigenvectors `(D, D)`, one per row, of the patches' second moments.
+
+    The sums may come from a GPU; these few numbers are always worked out by LAPACK on the CPU.
+    """
+    place = arrays.choose("whitening", math.prod(images.shape[:3]))
+    eigenvalues, vectors = np.linalg.eigh(patch_moments(images, patch, place))
     return eigenvalues[::-1], vectors.T[::-1]

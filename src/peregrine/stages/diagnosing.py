@@ -4,7 +4,7 @@ import importlib.util
 from dataclasses import dataclass
 from typing import Any
 
-from peregrine import catalog, host
+from peregrine import catalog, device, host
 from peregrine.export.routes import steps
 from peregrine.formats import FORMATS
 
@@ -18,7 +18,9 @@ EXTRAS = {
     "tensorrt": ("tensorrt|tensorrt_rtx", "torch"),  # either
     "hub": ("huggingface_hub",),
     "check": ("cleanlab",),
+    "rapids": ("cupy", "cudf", "array_api_compat"),
 }
+FOR_A_GPU = {"rapids"}  # extras that a machine without one has no use for
 TRAINING = {"keras": "tensorflow", "torch": "torch"}  # formats that training gives, and the extra that it needs
 
 
@@ -36,11 +38,18 @@ class FormatState:
 
 
 def diagnose() -> dict[str, Any]:
-    """The machine, the libraries and the formats, as plain values."""
+    """The machine, the libraries and the formats, as plain values.
+
+    Raises:
+        UsageError: `PEREGRINE_DEVICE` is nonsense.
+    """
+    computing = device.describe()
+    extras = [extra for extra in EXTRAS if computing["gpu"] or extra not in FOR_A_GPU]
     return {
         "host": host.describe(),
         "versions": host.versions(),
-        "extras": {extra: {"missing": missing_modules(extra)} for extra in EXTRAS},
+        "computing": computing,
+        "extras": {extra: {"missing": missing_modules(extra)} for extra in extras},
         "formats": [vars(state) for state in format_states()],
     }
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest
 
-from peregrine import metrics
+from peregrine import metrics, tables
 from peregrine.artifact import Probabilities
 from peregrine.dataset import Dataset
 
@@ -77,14 +77,13 @@ def compare(reference: Answers, model: Answers) -> dict[str, Any]:
         `per_class`, the largest change first.
     """
     was, now = reference.right, model.right
-    change = _change(was, now)
-    gained, lost = change["gained"], change["lost"]
+    gained, lost = int((now & ~was).sum()), int((was & ~now).sum())
     p = mcnemar_p(gained, lost)
     verdict = ("better" if gained > lost else "worse") if p < SIGNIFICANT else "no difference shown"
     return {
         "reference": reference.name,
         "model": model.name,
-        **change,
+        **_change(gained, lost, len(was)),
         "mcnemar_p": p,
         "verdict": verdict,
         "both_right": int((was & now).sum()),
@@ -121,12 +120,11 @@ def paired_interval(gained: int, lost: int, images: int) -> tuple[float, float]:
     return max(-1.0, up - down - half), min(1.0, up - down + half)
 
 
-def _change(was: npt.NDArray[np.bool_], now: npt.NDArray[np.bool_]) -> dict[str, Any]:
+def _change(gained: int, lost: int, images: int) -> dict[str, Any]:
     """Percentage points of accuracy gained, with the paired 95% interval, and the images behind them."""
-    gained, lost = int((now & ~was).sum()), int((was & ~now).sum())
     return {
-        "difference_points": 100 * (gained - lost) / len(was),
-        "difference_interval": [100 * end for end in paired_interval(gained, lost, len(was))],
+        "difference_points": 100 * (gained - lost) / images,
+        "difference_interval": [100 * end for end in paired_interval(gained, lost, images)],
         "gained": gained,
         "lost": lost,
     }
@@ -153,15 +151,19 @@ def _only(right: Answers, wrong: Answers) -> dict[str, Any]:
 
 
 def _per_class(reference: Answers, model: Answers) -> list[dict[str, Any]]:
-    rows = []
-    for name in np.unique(reference.truth):
-        members = reference.truth == name
-        was, now = reference.right[members], model.right[members]
-        rows.append({
-            "class": str(name),
-            "images": int(members.sum()),
-            "reference_accuracy": float(was.mean()),
-            "accuracy": float(now.mean()),
-            **_change(was, now),
-        })  # fmt: skip
+    was, now = reference.right, model.right
+    names, classes = np.unique(reference.truth, return_inverse=True)
+    counted = tables.group_sums({"class": classes}, {"was": was, "now": now, "gained": now & ~was, "lost": was & ~now})
+    rows = [
+        {
+            "class": str(names[number]),
+            "images": images,
+            "reference_accuracy": right_before / images,
+            "accuracy": right_now / images,
+            **_change(gained, lost, images),
+        }
+        for number, right_before, right_now, gained, lost, images in zip(
+            *(column.tolist() for column in counted.values()), strict=True
+        )
+    ]
     return sorted(rows, key=lambda row: (-abs(row["difference_points"]), row["class"]))

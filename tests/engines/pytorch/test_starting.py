@@ -18,6 +18,7 @@ from peregrine.engines.origin import find_origin
 from peregrine.engines.pytorch.engine import PyTorchEngine
 from peregrine.engines.pytorch.graph import Classifier, Normalise, build_classifier, load_weights, save_weights
 from peregrine.engines.pytorch.models.base import IMAGENET
+from peregrine.engines.pytorch.pipeline import Resident
 from peregrine.engines.pytorch.starting import start
 from peregrine.engines.record import describe
 from peregrine.errors import DamagedFile, Interrupted, UsageError
@@ -50,7 +51,7 @@ def started(path: Path, folder: Path, **changes: Any) -> Classifier:
     """What a run begins with that goes on from `path`."""
     job = small_runs.job("pytorch", folder, {"load_model": str(path), **changes})
     classifier = build_classifier(job.recipe.model, small_runs.SIZE, len(CLASSES), job.recipe.seed)
-    start(classifier, job.recipe, job.train)
+    start(classifier, job.recipe, job.train, Resident.of(job.train, torch.device("cpu")))
     return classifier
 
 

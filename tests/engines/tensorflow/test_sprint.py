@@ -7,6 +7,7 @@ import pytest
 
 pytest.importorskip("peregrine.engines.tensorflow.library", reason="needs the extra tensorflow", exc_type=ImportError)
 import small_runs
+from peregrine.dataset import channel_statistics
 from peregrine.engines.tensorflow import network
 from peregrine.engines.tensorflow.models import sprint
 from peregrine.recipe import Recipe
@@ -25,7 +26,7 @@ def images(count: int, side: int = 32) -> Any:
 
 def built(**changes: Any) -> Any:
     made = recipe(**changes)
-    return network.trainable(made, 4, network.normalisation(made, images(50)), "fp32", images(50))
+    return network.trainable(made, 4, network.normalisation(made, *channel_statistics(images(50))), "fp32", images(50))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 Two steps. A perceptual hash proposes pairs: the lowest frequencies of luminance and colour, by a discrete cosine
 transform as in pHash, but whitened over the data set and kept as numbers instead of signs; two images are a proposal
-if the cosine between theirs is high. All pairs are compared, by blocks of matrix products. Then pixels decide: the
+if the cosine between theirs is high. All pairs are compared, by blocks of matrix products, on a GPU where that is
+faster: of whole numbers, so that every device proposes the same pairs. Then pixels decide: the
 details of both images, a band between two blurs, have to correlate at the best shift by a pixel, and more than
 different images of this data do. Low frequencies alone do not decide, because one blue sky is like another; correlation
 does not see gain and offset.
@@ -13,12 +14,13 @@ Source: C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash Fun
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage, stats
 
-from peregrine import progress
+from peregrine import arrays, progress
 from peregrine.data.checks.pool import Indices, Pool
 from peregrine.data.checks.thumbnails import shrunk
 from peregrine.dataset import Images
@@ -33,6 +35,9 @@ _LUMINANCE, _COLOUR = 4, 8  # pixels per frequency in each direction, so that a 
 _FINE, _COARSE = 0.6, 2.0  # standard deviations in pixels of the two blurs
 _CONTRAST = 2.0  # of 255: standard deviation of the luminance below which an image has nothing to compare
 _ROWS = 2048  # hashes compared at once
+# A unit vector's numbers are rounded to this many steps, which moves a cosine by some 2e-4. Products of two such rows
+# and all sums on the way are whole numbers below 2^24: exact in float32, in any order, and in TF32 with its 11 bits.
+_STEPS = 2047
 _PAIRS = 512  # pairs of images compared at once
 _RANDOM_PAIRS = 4096  # that tell what chance brings
 _PROPOSALS = 20  # per image, the best; frames of a video would be proposed by the million
@@ -113,36 +118,54 @@ def _cosines(side: int, number: int) -> Floats:
     return rows
 
 
-def propose(hashes: Floats) -> Indices:
-    """Pairs `(P, 2)` of rows, the smaller first, of unit vectors `(n, D)` whose cosine is at least `PROPOSED`."""
+def propose(hashes: Floats, place: arrays.Place | None = None) -> Indices:
+    """Pairs `(P, 2)` of rows, the smaller first, of unit vectors `(n, D)` whose cosine is at least `PROPOSED`.
+
+    Args:
+        place: where they are compared; by default where `arrays.choose` says.
+
+    Raises:
+        UsageError, MissingDevice, MissingDependency: as `arrays.choose`.
+    """
+    place = place or arrays.choose("comparing", len(hashes) ** 2 // 2)
+    steps = place.bring(np.rint(hashes * _STEPS).astype(np.float32))
     found: list[tuple[Indices, Indices, Floats]] = []
     starts = range(0, len(hashes), _ROWS)
     with progress.bar("compare hashes", len(hashes), "image") as advance:
         for top in starts:
-            rows = hashes[top : top + _ROWS]
             here = []
             for left in range(top, len(hashes), _ROWS):
-                cosines = rows @ hashes[left : left + _ROWS].T
-                if left == top:
-                    cosines[np.tri(len(rows), dtype=np.bool_)] = -1  # each pair once, and no image with itself
-                row, column = np.nonzero(cosines >= PROPOSED)
-                here.append(_best(row, column + left, cosines[row, column]))
-            row, column, cosine = _best(*(np.concatenate(arrays) for arrays in zip(*here, strict=True)))
-            found.append((row + top, column, cosine))
-            advance(len(rows))
+                row, column, product = _close(steps, top, left, place)
+                here.append(_best(row, column + left, product))
+            row, column, product = _best(*(np.concatenate(parts) for parts in zip(*here, strict=True)))
+            found.append((row + top, column, product))
+            advance(min(_ROWS, len(hashes) - top))
     if not found:
         return np.empty((0, 2), np.intp)
-    row, column, _ = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+    row, column, _ = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return np.stack([row, column], axis=1)
 
 
-def _best(row: Indices, column: Indices, cosine: Floats) -> tuple[Indices, Indices, Floats]:
-    """Of each row, the `_PROPOSALS` pairs with the highest cosine."""
-    order = np.lexsort((-cosine, row))
+def _close(steps: Any, top: int, left: int, place: arrays.Place) -> tuple[Indices, Indices, Floats]:
+    """Row and column in a block of all pairs, and product, of those that are close; they alone leave the GPU."""
+    xp = place.xp
+    rows, columns = (steps[first : min(first + _ROWS, steps.shape[0]), :] for first in (top, left))
+    products = rows @ xp.matrix_transpose(columns)
+    if left == top:
+        products = xp.triu(products, k=1)  # each pair once, and no image with itself
+    products = xp.reshape(products, (-1,))
+    places = xp.nonzero(products >= PROPOSED * _STEPS**2)[0]
+    row, column = np.divmod(place.fetch(places), columns.shape[0])
+    return row, column, place.fetch(xp.take(products, places))
+
+
+def _best(row: Indices, column: Indices, product: Floats) -> tuple[Indices, Indices, Floats]:
+    """Of each row, the `_PROPOSALS` pairs with the highest product; of equal ones the first."""
+    order = np.lexsort((-product, row))
     row = row[order]
     starts = np.searchsorted(row, row)  # of each row's stretch
     kept = np.arange(len(row)) - starts < _PROPOSALS
-    return row[kept], column[order][kept], cosine[order][kept]
+    return row[kept], column[order][kept], product[order][kept]
 
 
 def confirm(pool: Pool, pairs: Indices) -> Floats:

@@ -145,7 +145,7 @@ def measure(
         timed_s: how long steps with images of one size are timed, if they are short.
     """
     classifier = build_classifier(recipe.model, _size(recipe), len(train.class_names))
-    start(classifier, recipe, train)
+    start(classifier, recipe, train, source)
     classifier.to(world.device)
     batches = Batches(source, recipe, world.rank, world.ranks)
     precision = choose(recipe.precision, classifier, batches.batch(batches.plan(0), 0, 0).images[:RACED_BATCH], world)

@@ -7,7 +7,7 @@ One safetensors file holds it, and is both the checkpoint of a run and the ances
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -44,8 +44,12 @@ class Normalise(nn.Module):
 
     @classmethod
     def of(cls, images: ImageArray) -> Self:
-        """By the statistics of uint8 `(N, H, W, 3)`; a channel without any contrast is only centred."""
-        mean, std = channel_statistics(images)
+        """By the statistics of uint8 `(N, H, W, 3)`."""
+        return cls.by(*channel_statistics(images))
+
+    @classmethod
+    def by(cls, mean: Sequence[float], std: Sequence[float]) -> Self:
+        """By mean and standard deviation per channel, in 0..255; a channel without any contrast is only centred."""
         return cls(torch.tensor(mean), torch.tensor([deviation if deviation > 0 else 1.0 for deviation in std]))
 
     def forward(self, images: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ A batch is a function of (seed, epoch, step) alone, so a run can go on at any st
 the same one wherever the pixels lie and however many ranks share it.
 """
 
+import math
 import statistics
 import warnings
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from peregrine.dataset import Dataset, Images
+from peregrine import arrays
+from peregrine.dataset import Dataset, ImageArray, Images, channel_statistics, packed
 from peregrine.engines.pytorch.augment import augment, to_network
 from peregrine.engines.pytorch.mixing import mix
 from peregrine.engines.pytorch.plan import EpochPlan, plan_epoch
@@ -69,7 +71,7 @@ class Resident:
     @classmethod
     def of(cls, dataset: Dataset, device: torch.device) -> Self:
         """Bring a data set to the device; on the CPU a memory-mapped one stays where it is."""
-        return cls(as_tensor(dataset.images[:]).to(device), as_tensor(dataset.labels).to(device))
+        return cls(_whole(dataset.images, device), as_tensor(dataset.labels).to(device))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -103,6 +105,7 @@ class Batches:
     """Augmented batches of one size; the few images that an epoch leaves over are others in each epoch.
 
     Attributes:
+        data: the images that they are of.
         size: images in every batch, of all ranks together.
         mine: which of them are this rank's: of equal number where that is possible, and from an even place on, for
             `mixing` pairs neighbours.
@@ -114,7 +117,7 @@ class Batches:
     """
 
     def __init__(self, data: Source, recipe: Recipe, rank: int = 0, ranks: int = 1) -> None:
-        self._data = data
+        self.data = data
         self._recipe = recipe
         self.size = min(recipe.batch_size, len(data))
         if self.size < 2 * ranks:
@@ -129,8 +132,8 @@ class Batches:
 
     def plan(self, epoch: int) -> EpochPlan:
         """What happens to the images in an epoch, counted from 0."""
-        plan = plan_epoch(len(self._data), self._recipe.seed, epoch, self._recipe.augmentation)
-        return plan.to(self._data.labels.device)
+        plan = plan_epoch(len(self.data), self._recipe.seed, epoch, self._recipe.augmentation)
+        return plan.to(self.data.labels.device)
 
     def batch(self, plan: EpochPlan, epoch: int, step: int) -> Batch:
         """This rank's part of one batch of an epoch's plan; epoch and step within it are counted from 0."""
@@ -155,8 +158,8 @@ class Batches:
             for first in range(step, min(step + 1 + AHEAD, self.per_epoch))
         ]
         order = plan.order[parts[0]]
-        block, which = self._data.block(order, [plan.ids[part] for part in parts])
-        draws, labels, mixed = plan.draws.at(order), self._data.labels[order], None
+        block, which = self.data.block(order, [plan.ids[part] for part in parts])
+        draws, labels, mixed = plan.draws.at(order), self.data.labels[order], None
         images = augment(block, which, draws, self._recipe.augmentation, self._mean)
         if draws.shares:
             images, others, shares = mix(images.float(), labels, draws)
@@ -179,8 +182,28 @@ def mean_colour(data: Source) -> Tensor:
     return (total.double() / pixels).float()
 
 
-def as_tensor(array: npt.NDArray[Any]) -> Tensor:
-    """The same memory as a tensor that must not be written to."""
+def colours(data: Source, train: Dataset) -> tuple[list[float], list[float]]:
+    """`channel_statistics` of the training images: on the GPU, if they are there and are many, without a copy."""
+    if isinstance(data, Resident) and data.images.is_cuda:
+        place = arrays.choose("statistics", data.images[..., 0].numel(), data.images.device.index)
+        if place is not arrays.CPU:
+            return channel_statistics(place.xp.from_dlpack(data.images), place)
+    return channel_statistics(train.images)
+
+
+def _whole(images: ImageArray, device: torch.device) -> Tensor:
+    """All images on the device; many of them come to a GPU block by block, and not by a copy in the host's memory."""
+    if device.type == "cuda":
+        place = arrays.choose("packing", math.prod(images.shape[:3]), device.index or 0)
+        if place is not arrays.CPU:
+            return as_tensor(packed(images, place))
+    return as_tensor(images[:]).to(device)
+
+
+def as_tensor(array: Any) -> Tensor:
+    """The same memory as a tensor, of an array on the host or on a GPU; it must not be written to."""
+    if not isinstance(array, np.ndarray):
+        return torch.utils.dlpack.from_dlpack(array)  # waits, on the GPU, for what is still being computed
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
         return torch.from_numpy(np.ascontiguousarray(array))

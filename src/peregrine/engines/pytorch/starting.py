@@ -9,15 +9,18 @@ from peregrine.dataset import Dataset
 from peregrine.engines.origin import find_origin
 from peregrine.engines.pytorch.augment import to_network
 from peregrine.engines.pytorch.graph import Classifier, Normalise, load_weights
-from peregrine.engines.pytorch.pipeline import as_tensor
+from peregrine.engines.pytorch.pipeline import Source, as_tensor, colours
 from peregrine.engines.statistics import sample
 from peregrine.recipe import Recipe
 
 logger = logging.getLogger("peregrine")
 
 
-def start(classifier: Classifier, recipe: Recipe, train: Dataset) -> None:
+def start(classifier: Classifier, recipe: Recipe, train: Dataset, data: Source) -> None:
     """Fill a freshly built model on the CPU; a run that is gone on with has everything in its resume state.
+
+    Args:
+        data: where the training images are for the steps.
 
     Raises:
         UsageError: what `load_model` names is not there, not Peregrine's, or of other classes, another network or
@@ -30,7 +33,9 @@ def start(classifier: Classifier, recipe: Recipe, train: Dataset) -> None:
         return
     standard = classifier.network.standard()
     classifier.normalise = (
-        Normalise(torch.tensor(standard.mean), torch.tensor(standard.std)) if standard else Normalise.of(train.images)
+        Normalise(torch.tensor(standard.mean), torch.tensor(standard.std))
+        if standard
+        else Normalise.by(*colours(data, train))
     )
     some = sample(train.images)
     classifier.network.fit(classifier.normalise(to_network(as_tensor(some), some.shape[1])))

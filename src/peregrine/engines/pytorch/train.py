@@ -278,7 +278,7 @@ class _Loop:
 def _begin(job: TrainingJob, batches: Batches, world: World) -> State:
     """The state before the first step: what the data or an earlier training decides, and what a probe does."""
     classifier = _classifier(job)
-    start(classifier, job.recipe, job.train)
+    start(classifier, job.recipe, job.train, batches.data)
     classifier.to(world.device)
     images = batches.batch(batches.plan(0), 0, 0).images
     precision = choose(job.recipe.precision, classifier, images[:RACED_BATCH], world)

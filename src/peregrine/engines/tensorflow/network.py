@@ -2,7 +2,7 @@
 
 import contextlib
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +26,12 @@ class Normalisation:
 
     @classmethod
     def of(cls, images: ImageArray) -> "Normalisation":
+        """By the statistics of uint8 `(N, H, W, 3)`."""
+        return cls.by(*channel_statistics(images))
+
+    @classmethod
+    def by(cls, means: Sequence[float], deviations: Sequence[float]) -> "Normalisation":
         """To mean 0 and standard deviation 1 over all pixels; a channel without any contrast is only centred."""
-        means, deviations = channel_statistics(images)
         scale = [1 / deviation if deviation > 0 else 1.0 for deviation in deviations]
         return cls(scale, [-mean * factor for mean, factor in zip(means, scale, strict=True)])
 
@@ -83,9 +87,15 @@ def phases(recipe: Recipe) -> tuple[Phase, ...]:
     return tell(options(recipe)) if tell else ALWAYS
 
 
-def normalisation(recipe: Recipe, images: ImageArray) -> Normalisation:
-    """What the recipe's model wants done to pixels before it sees them."""
-    return Normalisation.none() if getattr(_module(recipe), "TAKES_PIXELS", False) else Normalisation.of(images)
+def normalisation(recipe: Recipe, means: Sequence[float], deviations: Sequence[float]) -> Normalisation:
+    """What the recipe's model wants done to pixels before it sees them.
+
+    Args:
+        means, deviations: of each channel of the training images, in 0..255.
+    """
+    if getattr(_module(recipe), "TAKES_PIXELS", False):
+        return Normalisation.none()
+    return Normalisation.by(means, deviations)
 
 
 def plain(recipe: Recipe, class_count: int, normalisation: Normalisation) -> Any:

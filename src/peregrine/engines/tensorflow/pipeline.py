@@ -5,6 +5,7 @@ step as if it had never stopped, and a streamed run is the resident run.
 """
 
 import contextlib
+import math
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,8 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from peregrine import host
-from peregrine.dataset import Dataset
+from peregrine import arrays, host
+from peregrine.dataset import Dataset, ImageArray, channel_statistics, packed
 from peregrine.engines.tensorflow import strategy
 from peregrine.engines.tensorflow.library import tf
 
@@ -45,16 +46,19 @@ class Source(Protocol):
 
 
 class Resident:
-    """The whole data set in the memory of every replica's device."""
+    """The whole data set in the memory of every replica's device.
+
+    Attributes:
+        images: uint8 `(N, H, W, 3)`, on each.
+    """
 
     def __init__(self, dataset: Dataset, chosen: Any) -> None:
-        images = dataset.images[:]
-        self._images = strategy.on_replicas(chosen, lambda: tf.constant(images))
+        self.images = _whole(dataset.images, chosen)
         self._labels = strategy.on_replicas(chosen, lambda: tf.constant(dataset.labels, tf.int32))
 
     def block(self, order: npt.NDArray[np.int32], start: int, stop: int) -> Block:
         """The same images for every block."""
-        return Block(self._images, self._labels, order[start:stop], order[start:stop])
+        return Block(self.images, self._labels, order[start:stop], order[start:stop])
 
 
 class Streamed:
@@ -103,6 +107,35 @@ def source(dataset: Dataset, chosen: Any) -> Iterator[Source]:
     else:
         with contextlib.closing(Streamed(dataset, chosen)) as streamed:
             yield streamed
+
+
+def colours(data: Source, train: Dataset) -> tuple[list[float], list[float]]:
+    """`channel_statistics` of the training images: on the GPU, if they are there and are many, without a copy."""
+    if isinstance(data, Resident) and "GPU" in data.images[0].device:
+        place = arrays.choose("statistics", math.prod(train.images.shape[:3]))
+        if place is not arrays.CPU:
+            return channel_statistics(place.xp.from_dlpack(tf.experimental.dlpack.to_dlpack(data.images[0])), place)
+    return channel_statistics(train.images)
+
+
+def _whole(images: ImageArray, chosen: Any) -> tuple[Any, ...]:
+    """All images on the device of each replica; many of them come to a single GPU block by block.
+
+    Then no copy of all of them is in the host's memory.
+    """
+    if chosen.num_replicas_in_sync == 1 and tf.config.list_logical_devices("GPU"):
+        place = arrays.choose("packing", math.prod(images.shape[:3]))
+        if place is not arrays.CPU:
+            array = packed(images, place)
+            place.fetch(array[:1, :1, :1, :])  # waits for all of it, as TensorFlow does not know CuPy's streams
+            return (as_tensor(array),)
+    found = images[:]
+    return strategy.on_replicas(chosen, lambda: tf.constant(found))
+
+
+def as_tensor(array: Any) -> Any:
+    """The same memory as a tensor, of an array that may be written to and that nobody computes any more."""
+    return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
 
 
 def order(count: int, seed: int, epoch: int) -> npt.NDArray[np.int32]:

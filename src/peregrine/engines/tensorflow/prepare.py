@@ -65,7 +65,7 @@ def _prepare(
         start = (
             find_start(recipe.load_model, recipe, job.train.class_names) if recipe.load_model and not saved else None
         )
-        data = TrainingData.of(recipe, job.train, job.validation, spread)
+        data = TrainingData.of(recipe, job.train, job.validation, spread, source)
         # normalised as the network has always known it: weights that were loaded know no other way
         known = start.normalisation if start else saved[0].normalisation if saved else None
         data = replace(data, normalisation=known) if known else data

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from peregrine.dataset import Dataset, Images, channel_statistics
+from peregrine.dataset import Dataset, Images
 from peregrine.engines.events import Floats
 from peregrine.engines.statistics import class_weights, sample
 from peregrine.engines.tensorflow import network, norms, optim, strategy
@@ -17,7 +17,7 @@ from peregrine.engines.tensorflow.batches import Batches
 from peregrine.engines.tensorflow.legs import Leg
 from peregrine.engines.tensorflow.library import keras, tf
 from peregrine.engines.tensorflow.models.base import Phase
-from peregrine.engines.tensorflow.pipeline import Block
+from peregrine.engines.tensorflow.pipeline import Block, Source, colours
 from peregrine.engines.tensorflow.starting import Start
 from peregrine.recipe import Recipe
 
@@ -44,14 +44,16 @@ class TrainingData:
     class_weights: npt.NDArray[np.float32]
 
     @classmethod
-    def of(cls, recipe: Recipe, train: Dataset, validation: Dataset | None, chosen: Any) -> "TrainingData":
-        """Measure the data, for the `chosen` strategy."""
-        means, _ = channel_statistics(train.images)
+    def of(
+        cls, recipe: Recipe, train: Dataset, validation: Dataset | None, chosen: Any, source: Source
+    ) -> "TrainingData":
+        """Measure the data, whose training images the `source` has, for the `chosen` strategy."""
+        means, deviations = colours(source, train)
         return cls(
             chosen,
             Batches(recipe, len(train), len(train.class_names), means),
             validation,
-            network.normalisation(recipe, train.images),
+            network.normalisation(recipe, means, deviations),
             sample(train.images),
             class_weights(train, recipe),
         )

@@ -1,0 +1,5 @@
+"""pandas: tables on the CPU. See `peregrine.tables`."""
+
+from pandas import DataFrame
+
+__all__ = ["DataFrame"]
