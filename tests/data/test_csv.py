@@ -106,6 +106,18 @@ def test_missing_files_and_links_are_left_out(folder: Path, tmp_path: Path) -> N
         ("path,label", "sub/x.png,a,b", "has the 2 columns of the first; line 12 of .* has 3; put a comma"),
         ("path,label", "sub/x.png", "has the 2 columns of the first; line 12 of .* has 1"),
         ("path,label", 'sub/x.png,"a\nb"', r"a class name is printable UTF-8 on one line; got 'a\\nb'"),
+        pytest.param(
+            "path,label",
+            f"sub/x.png,{'a' * 1025}",
+            r"a class name has at most 1,024 characters; got one of 1,025: a{60}…; rename the class",
+            id="a long class",
+        ),
+        pytest.param(
+            "path,label",
+            f"{'./' * 600}sub/x.png,a",
+            r"an image's name has at most 1,024 characters; in .*images.csv one has 1,209: [./]{60}…; rename it",
+            id="a long path",
+        ),
         ("name,label", "", "names the columns path and label, and split if there is one; .* has 'name, label'"),
         ("path,kind", "", "names the columns path and label, .* has 'path, kind'"),
     ],
