@@ -55,6 +55,27 @@ assert found == [False]
 """)
 
 
+def test_sigterm_leaves_once_and_through_every_finally() -> None:
+    script = """
+import os, signal
+from peregrine import signals
+signals.raise_on_sigterm()
+with signals.stop_request() as stop:
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert stop
+try:
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    except Exception:
+        print("took it for a failure")
+finally:
+    os.kill(os.getpid(), signal.SIGTERM)
+    print("cleared up")
+"""
+    done = python(script)
+    assert (done.returncode, done.stdout, done.stderr) == (143, "cleared up\n", "")
+
+
 def test_afterwards_signals_do_what_they_did() -> None:
     script = """
 import os, signal

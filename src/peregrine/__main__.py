@@ -3,9 +3,12 @@
 import sys
 from typing import Any
 
+from peregrine import signals
+
 
 def main() -> None:
     """Run the command line and leave with the status that the outcome deserves."""
+    signals.raise_on_sigterm()
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     sys.exit(run(arguments, debug))
@@ -29,6 +32,8 @@ def run(arguments: list[str], debug: bool = False) -> int:
         return 0
     except (KeyboardInterrupt, typer.Abort):
         return _say("stopped by Ctrl-C", 130)
+    except signals.Terminated:
+        return _say("stopped by SIGTERM", 143)
     except Exception as error:
         if debug:
             raise

@@ -103,6 +103,18 @@ def writing_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """Yield a new folder in `parent` that vanishes with the block; after a kill, `sweep` removes it."""
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = _beside(parent / "scratch")
+    try:
+        folder.mkdir()
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def move_folder(finished: Path, path: Path) -> None:
     """Put a finished folder in the place of `path`, on the same disk, durably and as a whole."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ from peregrine import files, host
 from peregrine.artifact import Artifact
 from peregrine.errors import DamagedFile, Interrupted, PeregrineError, UsageError, machine_error
 from peregrine.recipe import Recipe, load_recipe, write_recipe
+from peregrine.signals import Terminated
 
 
 class _Taken(UsageError):
@@ -51,7 +52,7 @@ class RunDirectory:
 
     @property
     def cache(self) -> Path:
-        """What can be computed again: the ancestor's answers."""
+        """What can be computed again: the ancestor's answers; while a verb runs, the images for its workers."""
         return self.path / "cache"
 
     @property
@@ -260,7 +261,7 @@ class RunDirectory:
             yield
         except BaseException as error:
             with contextlib.suppress(OSError, PeregrineError):  # a full disk must not hide what filled it
-                end("interrupted" if isinstance(error, (Interrupted, KeyboardInterrupt)) else "failed")
+                end("interrupted" if isinstance(error, (Interrupted, KeyboardInterrupt, Terminated)) else "failed")
             raise
         end("done")
 

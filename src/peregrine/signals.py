@@ -1,4 +1,4 @@
-"""Stopping politely: Ctrl-C and SIGTERM ask, the work saves and leaves."""
+"""Stopping politely: Ctrl-C and SIGTERM ask, the work saves and leaves; or, with nothing to save, clears up."""
 
 import contextlib
 import signal
@@ -7,6 +7,26 @@ from collections.abc import Iterator
 from types import FrameType
 
 from peregrine.errors import Interrupted
+
+
+class Terminated(SystemExit):
+    """SIGTERM, on its way out through every `finally`; nobody takes it for an error that costs one part of the work."""
+
+    def __init__(self) -> None:
+        super().__init__(128 + signal.SIGTERM)
+
+
+def raise_on_sigterm() -> None:
+    """Let SIGTERM end the process as Ctrl-C does, by an exception: by itself it would leave everything as it is.
+
+    It does so once: `timeout` sends it to a process and to its group, and the second must not cut clearing up short.
+    """
+
+    def leave(signum: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, leave)
 
 
 class StopRequest:

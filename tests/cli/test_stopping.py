@@ -63,6 +63,26 @@ def test_a_polite_signal_saves(tmp_path: Path, signum: signal.Signals, status: i
     assert [row["epoch"] for row in history(tmp_path)] == list(range(1, EPOCHS + 1))
 
 
+def test_sigterm_clears_up_after_an_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing saves then: the worker is gone, the copies of the images are, and the run says what happened."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    process = start(tmp_path, "run", "--set", "epochs=1")
+    wait_for((tmp_path / "r" / "logs" / "worker-export-torch_to_onnx.log").exists, process)
+    assert list((tmp_path / "r" / "cache").glob(".tmp-*/images.npy"))
+    process.terminate()
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 143, stderr
+    assert stderr.splitlines()[-1] == "peregrine: stopped by SIGTERM"
+    assert not list(temporary.glob("peregrine-*"))
+    assert not list((tmp_path / "r").rglob(".tmp-*"))
+    content = json.loads((tmp_path / "r" / "run.json").read_text())
+    assert content["status"] == "run: interrupted"
+    ended = {verb["verb"]: verb["status"] for verb in content["verbs"]}
+    assert ended == {"train": "done", "run": "interrupted", "evaluate": "done", "export": "interrupted"}
+
+
 def test_a_killed_pipeline_goes_on(tmp_path: Path) -> None:
     """Killed while it trains, and again while it exports; listed and readable each time."""
     process = start(tmp_path, "run")

@@ -13,7 +13,7 @@ import making
 from peregrine import catalog
 from peregrine.data.base import Options, Resize
 from peregrine.data.exporting import export
-from peregrine.data.sources import fetch, load, load_dataset
+from peregrine.data.sources import fetch, listing, load, load_dataset
 
 
 @dataclass(frozen=True)
@@ -171,6 +171,19 @@ def test_fetch_names_the_place(source: str, workplace: Path) -> None:
 
 def test_nothing_left_out(source: str) -> None:
     assert load(source, Options()).left_out == ()
+
+
+def test_a_path_may_go_up(case: Case, source: str) -> None:
+    if case.kind != "layout":
+        pytest.skip("a name is no path")
+    relative = os.path.relpath(source)
+    assert relative.startswith("..")
+    one, other = load_dataset(source), load_dataset(relative)
+    for before, after in ((one.train, other.train), (one.test, other.test)):
+        np.testing.assert_array_equal(after.ids, before.ids)
+        assert after.fingerprint == before.fingerprint
+    found, expected = listing(relative), listing(source)
+    assert (found and [entry.id for entry in found.entries]) == (expected and [entry.id for entry in expected.entries])
 
 
 def test_recognised_by_its_own_layout_only(case: Case, source: str) -> None:

@@ -56,6 +56,19 @@ def test_paths_that_have_to_be_quoted(folder: Path) -> None:
     assert {"sub/a,b.png", r"sub/two\nlines.png", r"sub/caf\udce9.png"} < {*splits.train.ids, *splits.test.ids}
 
 
+@pytest.mark.parametrize("way", ["../images.csv", "../../link/../images.csv"])
+def test_a_path_that_goes_up(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """As the system goes it: up from where a link leads to. What lies outside stays refused."""
+    written(folder, "path,label", lines())
+    (tmp_path / "link").symlink_to(folder / "sub")
+    monkeypatch.chdir(folder / "sub")
+    splits = load_dataset(way)
+    assert {*splits.train.ids, *splits.test.ids} == {f"sub/{index}.png" for index in range(10)}
+    written(folder, "path,label", [*lines(), "../d/../x.png,a"])
+    with pytest.raises(DataError, match=r"lie below its folder; line 12 of .* has '\.\./d/\.\./x\.png'"):
+        load_dataset(way)
+
+
 def test_missing_files_and_links_are_left_out(folder: Path, tmp_path: Path) -> None:
     (folder / "sub" / "0.png").unlink()
     (folder / "sub" / "1.png").rename(tmp_path / "secret.png")
@@ -93,6 +106,18 @@ def test_missing_files_and_links_are_left_out(folder: Path, tmp_path: Path) -> N
         ("path,label", "sub/x.png,a,b", "has the 2 columns of the first; line 12 of .* has 3; put a comma"),
         ("path,label", "sub/x.png", "has the 2 columns of the first; line 12 of .* has 1"),
         ("path,label", 'sub/x.png,"a\nb"', r"a class name is printable UTF-8 on one line; got 'a\\nb'"),
+        pytest.param(
+            "path,label",
+            f"sub/x.png,{'a' * 1025}",
+            r"a class name has at most 1,024 characters; got one of 1,025: a{60}…; rename the class",
+            id="a long class",
+        ),
+        pytest.param(
+            "path,label",
+            f"{'./' * 600}sub/x.png,a",
+            r"an image's name has at most 1,024 characters; in .*images.csv one has 1,209: [./]{60}…; rename it",
+            id="a long path",
+        ),
         ("name,label", "", "names the columns path and label, and split if there is one; .* has 'name, label'"),
         ("path,kind", "", "names the columns path and label, .* has 'path, kind'"),
     ],

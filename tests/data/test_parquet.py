@@ -16,6 +16,7 @@ import making
 from peregrine.data import image_files, parquet
 from peregrine.data.base import Options
 from peregrine.data.sources import load, load_dataset
+from peregrine.data.splitting import LONGEST_NAME
 from peregrine.errors import CheckFailed, DamagedFile, DataError
 
 NAMES = ("zebra", "ant")  # not in alphabetical order
@@ -35,6 +36,19 @@ def test_names_and_order_come_from_the_metadata(tmp_path: Path) -> None:
     np.testing.assert_array_equal(splits.test.images, making.images(6, 16, seed=1))
     assert splits.train.ids.tolist()[:2] == ["train/0", "train/1"]
     assert splits.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("character", "length", "name"), [("x", 1024, "0.png"), ("x", 1_000_000, "d/0"), ("\n", 600, "d/0"), ("", 0, "d/0")]
+)
+def test_paths_name_the_images_if_they_can(tmp_path: Path, character: str, length: int, name: str) -> None:
+    """One that is very long, or is so when it is escaped, would give all rows its room."""
+    cells = [{"bytes": content, "path": f"{index}.png"} for index, (content, _) in enumerate(items())]
+    cells[3]["path"] = character * length
+    pyarrow.parquet.write_table(pyarrow.table({"image": cells, "label": [0, 1] * 10}), tmp_path / "d.parquet")
+    splits = load_dataset(tmp_path / "d.parquet")
+    assert name in {*splits.train.ids, *splits.test.ids}
+    assert splits.train.ids.itemsize <= 4 * LONGEST_NAME
 
 
 def test_one_file_is_split(tmp_path: Path) -> None:

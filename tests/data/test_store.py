@@ -62,16 +62,35 @@ def test_prepared_once(tmp_path: Path, bars: list[str], cache: Path) -> None:
     assert not list(cache.glob("store/work/*"))
 
 
-def test_fresh_files_are_read_again(tmp_path: Path, bars: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("settled")
+def test_prepared_at_its_own_size_and_asked_for_at_that(tmp_path: Path, bars: list[str]) -> None:
+    """As the verbs that come after `train` do."""
+    for name, size in (("cat", 40), ("dog", 50)):
+        making.photos(tmp_path / "d", [name], size=size)
+    own, again = load_dataset(tmp_path / "d"), load_dataset(tmp_path / "d", size=48)
+    assert bars == ["measure images", "prepare images"]
+    assert again.train.image_size == (48, 48)
+    assert again.train.fingerprint == own.train.fingerprint
+    why = "the images are prepared at 48×48, from a median shorter side of 45 pixels"
+    assert own.notes == (*again.notes, why), "who names a size knows it"
+    load_dataset(tmp_path / "d", size=40)
+    load_dataset(tmp_path / "d", size=48, resize="pad")
+    assert bars[2:] == ["prepare images"] * 2
+
+
+@pytest.mark.parametrize("first", [16, None])
+def test_fresh_files_are_read_again(
+    tmp_path: Path, bars: list[str], monkeypatch: pytest.MonkeyPatch, first: int | None
+) -> None:
     """As their times cannot tell whether they changed; once they are old enough, for the last time."""
     making.photos(tmp_path / "d")
+    load_dataset(tmp_path / "d", size=first)
     load_dataset(tmp_path / "d", size=16)
-    load_dataset(tmp_path / "d", size=16)
-    assert bars == ["prepare images", "read images"]
+    assert bars[-2:] == ["prepare images", "read images"]
     monkeypatch.setattr(preparing, "_SETTLED_S", -10.0)
     load_dataset(tmp_path / "d", size=16)
     load_dataset(tmp_path / "d", size=16)
-    assert bars == ["prepare images", "read images", "read images"]
+    assert bars[-3:] == ["prepare images", "read images", "read images"]
 
 
 def test_a_fresh_file_that_changed_within_a_tick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

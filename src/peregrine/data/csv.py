@@ -45,7 +45,7 @@ def scan(location: Path, seed: int | None) -> Listing:
     Raises:
         DataError, DamagedFile: as `load_from`.
     """
-    folder = location.parent
+    folder = location.parent.resolve()  # or `..` in the way there would make every place one outside
     entries: list[Entry] = []
     lines: dict[str, int] = {}  # by the place of the image
     for line, path, label, split in _rows(location):

@@ -22,7 +22,7 @@ import pyarrow.parquet
 from peregrine.data import image_files, preparing
 from peregrine.data.base import Entry, Item, Listing, Loaded, Options, Read
 from peregrine.data.shards import divided, holds_images, shards
-from peregrine.data.splitting import arranged, check, printable, splits_of
+from peregrine.data.splitting import LONGEST_NAME, arranged, check, printable, splits_of
 from peregrine.errors import DamagedFile, DataError
 
 _SUFFIX = ".parquet"
@@ -64,8 +64,8 @@ def recognises(location: Path) -> bool:
 def load_from(location: Path, options: Options) -> Loaded:
     """The images in Parquet files, prepared; see `Layout`.
 
-    The ids are the paths in the image column where every row has another one, else `train-00000-of-00002/17`. Classes
-    are in the order of the schema's metadata, or sorted.
+    The ids are the paths in the image column where every row has another one, of a length that a file may have, else
+    `train-00000-of-00002/17`. Classes are in the order of the schema's metadata, or sorted.
 
     Raises:
         DataError: a column is missing or of another type, a label means no class, a shard is missing, or as `check`.
@@ -93,7 +93,7 @@ def scan(location: Path, seed: int | None) -> Listing:
     (class_names,) = described
     rows = [_rows(shard, class_names) for shard in opened]
     ids = [path for _, paths in rows for path in paths]
-    by_path = all(ids) and len(set(ids)) == len(ids)
+    by_path = all(ids) and len(set(ids)) == len(ids) and all(len(printable(path)) <= LONGEST_NAME for path in ids)
     entries = [
         Entry(printable(path if by_path else f"{shard.name.with_suffix('')}/{row}"), shard.split, label, (number, row))
         for number, (shard, (labels, paths)) in enumerate(zip(opened, rows, strict=True))

@@ -59,8 +59,16 @@ class Place:
     @property
     def memory(self) -> Path:
         """The file that remembers which store the data was prepared into."""
+        return self._memory_of(self.options.size)
+
+    @property
+    def memories(self) -> tuple[Path, ...]:
+        """The files that may know a store of this size: also the one of data that was asked for at its own size."""
+        return (self.memory,) if self.options.size is None else (self.memory, self._memory_of(None))
+
+    def _memory_of(self, size: int | None) -> Path:
         excluded = "".join(f"\0{id}" for id in sorted(self.options.exclude))
-        wanted = f"{self.location}\0{self.options.size}\0{self.options.resize}\0{self.options.seed}{excluded}"
+        wanted = f"{self.location}\0{size}\0{self.options.resize}\0{self.options.seed}{excluded}"
         name = hashlib.sha256(os.fsencode(wanted)).hexdigest()[:32]
         return places.cache_folder() / "store" / "seen" / f"{name}.json"
 
@@ -105,11 +113,14 @@ def load(place: Place) -> Loaded:
 
 def _opened(place: Place, stamp: str, newest: float) -> tuple[dict[str, Any], store.Store] | None:
     """What is remembered of the data, and its store; None where it has to be prepared."""
-    seen = _recall(place.memory, stamp)
-    if seen is None or not (seen["settled"] or _same_content(place, seen, newest)):
-        return None
-    opened = store.open_store(seen["key"], place.options.max_bad, place.location)
-    return (seen, opened) if opened else None
+    for memory in place.memories:
+        seen = _recall(memory, stamp)
+        if seen is None or place.options.size not in (None, seen["size"]):
+            continue
+        if seen["settled"] or _same_content(place, memory, seen, newest):
+            opened = store.open_store(seen["key"], place.options.max_bad, place.location)
+            return (seen, opened) if opened else None
+    return None
 
 
 def _recall(memory: Path, stamp: str) -> dict[str, Any] | None:
@@ -121,7 +132,7 @@ def _recall(memory: Path, stamp: str) -> dict[str, Any] | None:
     return seen if fits and seen.get("decoder") == PIL.__version__ else None
 
 
-def _same_content(place: Place, seen: dict[str, Any], newest: float) -> bool:
+def _same_content(place: Place, memory: Path, seen: dict[str, Any], newest: float) -> bool:
     """Whether files that were too fresh to be known by their states are the ones that were prepared."""
     started = time.time()
     listing = place.listing()
@@ -133,7 +144,7 @@ def _same_content(place: Place, seen: dict[str, Any], newest: float) -> bool:
     if store.content_key(listing, digests, _preprocess(seen)) != seen["key"]:
         return False
     if newest < started - _SETTLED_S:
-        files.write_json(place.memory, seen | {"settled": True})
+        files.write_json(memory, seen | {"settled": True})
     return True
 
 
@@ -176,8 +187,8 @@ def _plan(place: Place, listing: Listing, state: dict[str, Any], settled: bool) 
         pass
     shutil.rmtree(place.work, ignore_errors=True)
     options = place.options
-    size, notes = (options.size, []) if options.size else _own_size(_shapes(listing))
-    made = {"size": size, "resize": options.resize, "notes": [*listing.notes, *notes], "settled": settled}
+    size, why = (options.size, []) if options.size else _own_size(_shapes(listing))
+    made = {"size": size, "size_notes": why, "resize": options.resize, "notes": listing.notes, "settled": settled}
     files.write_json(place.work / _PLAN, fixed | made)
     return fixed | made
 
@@ -247,7 +258,7 @@ def _stamp(paths: Sequence[str]) -> tuple[str, float]:
 
 
 def _loaded(place: Place, seen: dict[str, Any], opened: store.Store) -> Loaded:
-    notes = list(seen["notes"])
+    notes = [*seen["notes"], *([] if place.options.size else seen.get("size_notes", []))]
     if opened.left_out:
         notes.append(f"{len(opened.left_out)} of {seen['images']} images could not be read and were left out")
 

@@ -13,6 +13,7 @@ from peregrine.errors import DataError
 
 SPLITS = ("train", "validation", "test")  # in the order of every store
 TEST_FRACTION = 0.2
+LONGEST_NAME = 1024  # characters: an array of names gives each of them the room of the longest
 # the words by which the Hugging Face hub knows splits
 WORDS = {
     "train": "train",
@@ -97,7 +98,7 @@ def check(entries: Sequence[Entry], class_names: Sequence[str], location: PurePa
 
     Raises:
         DataError: fewer than two classes, a class that one split lacks, a class name that cannot be shown, or a name
-            that two images have.
+            that two images have, or that is longer than `LONGEST_NAME`.
     """
     if len(class_names) < 2:
         found = f"only {class_names[0]!r}" if class_names else "none"
@@ -112,6 +113,12 @@ def check(entries: Sequence[Entry], class_names: Sequence[str], location: PurePa
         if entry.id in seen:
             raise DataError(f"every image has a name of its own; in {location} {entry.id!r} comes twice; rename one")
         seen.add(entry.id)
+    longest = max((entry.id for entry in entries), key=len)
+    if len(longest) > LONGEST_NAME:
+        raise DataError(
+            f"an image's name has at most {LONGEST_NAME:,} characters; in {location} one has {len(longest):,}: "
+            f"{longest[:60]}…; rename it"
+        )
     held = {(entry.split, entry.class_name) for entry in entries}
     splits = [split for split in SPLITS if any(split == other for other, _ in held)]
     for name in class_names:
@@ -130,8 +137,13 @@ def check_class_name(name: str) -> None:
     """Refuse a name that cannot be shown on one line; bytes that are no UTF-8 are not printable either.
 
     Raises:
-        DataError: it is empty or holds such characters.
+        DataError: it is empty, holds such characters, or is longer than `LONGEST_NAME`.
     """
+    if len(name) > LONGEST_NAME:
+        raise DataError(
+            f"a class name has at most {LONGEST_NAME:,} characters; got one of {len(name):,}: "
+            f"{printable(name[:60])}…; rename the class"
+        )
     if not name or not name.isprintable():
         raise DataError(f"a class name is printable UTF-8 on one line; got {name!r}; rename the class")
 

@@ -64,7 +64,7 @@ class Accuracies:
     def _predicted(self, candidate: Candidate, artifact: Artifact, split: str) -> dict[str, Any]:
         part = self._splits.part(split)
         if split not in self._images:
-            self._images[split] = self._stack.enter_context(images_file(part.images))
+            self._images[split] = self._stack.enter_context(images_file(part.images, self._run.cache))
         images = self._images[split]
         output = images.with_name("answers.npz")
         arguments = {"candidate": candidate.to_dict(), "images": str(images), "output": str(output)}

@@ -315,7 +315,7 @@ def _entries(subject: Subject, stack: ExitStack) -> list[Entry]:
     """What is measured of a run, with its images as files that go with the stack."""
     run, test = subject.target.run, subject.test
     assert run is not None
-    images = stack.enter_context(images_file(test.images))
+    images = stack.enter_context(images_file(test.images, run.cache))
     folder = images.with_name("encoded")
     encode(test, subject.source, folder)
     try:

@@ -2,21 +2,20 @@
 
 import functools
 import logging
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
-from peregrine import metrics, progress, worker
+from peregrine import files, metrics, progress, worker
 from peregrine.artifact import Artifact, Probabilities
 from peregrine.candidate import Candidate, candidates, default_candidate
-from peregrine.dataset import Dataset, ImageArray, Splits
-from peregrine.errors import CheckFailed, MissingDependency, MissingDevice, UsageError
+from peregrine.dataset import Dataset, ImageArray, Splits, blocks
+from peregrine.errors import CheckFailed, MissingDependency, MissingDevice, UsageError, machine_error
 from peregrine.export.routes import is_fixable, reachable, route, takes_static
 from peregrine.export.samples import draw
 from peregrine.export.triton import is_served, write_model
@@ -127,7 +126,7 @@ def export_and_prove(
     ancestor = run.ancestor()
     expected = ancestor_answers(target, test)
     outcomes = []
-    with images_file(test.images) as images:
+    with images_file(test.images, run.cache) as images:
 
         @functools.cache
         def samples() -> Path:
@@ -284,12 +283,29 @@ def _accuracy(probabilities: Probabilities, test: Dataset, candidate: Candidate)
 
 
 @contextmanager
-def images_file(images: ImageArray) -> Iterator[Path]:
-    """The images as an .npy file that workers map into memory; removed afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="peregrine-images-"))
-    try:
+def images_file(images: ImageArray, cache: Path | None = None) -> Iterator[Path]:
+    """The images as an .npy file in a folder of its own, which workers map into memory; removed afterwards.
+
+    Args:
+        images: copied some at a time, as they may be more than fits into memory.
+        cache: of a run that is locked: what a kill leaves there goes with the next lock. None is for those that hold
+            no run, and takes the system's place for temporary files.
+
+    Raises:
+        MachineError: there is no room for them.
+    """
+    with ExitStack() as stack:
+        if cache:
+            folder = stack.enter_context(files.scratch_folder(cache))
+        else:
+            folder = Path(stack.enter_context(TemporaryDirectory(prefix="peregrine-images-")))
         path = folder / "images.npy"
-        np.save(path, images[:])
+        try:
+            with path.open("wb") as file:  # not through a map, which would crash where the disk is full
+                head = {"descr": images.dtype.str, "fortran_order": False, "shape": images.shape}
+                np.lib.format.write_array_header_1_0(file, head)
+                for block in blocks(images):
+                    file.write(np.ascontiguousarray(block).data)
+        except OSError as error:
+            raise machine_error(error, folder.parent) from error
         yield path
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
