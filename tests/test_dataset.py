@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import making
-from peregrine.dataset import Dataset, Selection, Splits, channel_statistics, stratified_split
+from peregrine.dataset import Dataset, Selection, Splits, at_once, channel_statistics, stratified_split
 from peregrine.errors import DataError
 
 
@@ -71,6 +71,14 @@ def test_in_class_order() -> None:
     assert data.in_class_order(data.class_names) is data
     with pytest.raises(DataError, match="the model knows the classes cat, dog; the data has others: ape"):
         data.in_class_order(["cat", "dog"])
+
+
+def test_of_larger_images_fewer_are_worked_on_at_once() -> None:
+    assert [at_once(500, size) for size in (8, 32, 64)] == [500, 500, 500]
+    assert [at_once(500, size) for size in (65, 96, 128, 224, 512)] == [484, 222, 125, 40, 7]
+    assert at_once(64, 512) == 1
+    assert at_once(3, 512) == 1
+    assert [at_once(500, size, side=32) for size in (32, 64, 224)] == [500, 125, 10]
 
 
 def test_parts_by_name() -> None:

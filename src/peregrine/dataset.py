@@ -19,6 +19,7 @@ Labels = npt.NDArray[np.int64]
 Places = slice | npt.NDArray[np.integer[Any]]
 
 MEASURED_PIXELS = 4096 * 32 * 32  # at once
+USUAL_SIDE = 64  # pixels; of larger images, fewer go through a network at once
 
 
 class Selection:
@@ -196,6 +197,14 @@ def stratified_split(labels: Labels, fraction: float, seed: int) -> tuple[npt.ND
         small.append(members[:count])
     chosen = np.sort(np.concatenate(small)) if small else np.empty(0, np.intp)
     return np.setdiff1d(np.arange(len(labels)), chosen), chosen
+
+
+def at_once(most: int, size: int, side: int = USUAL_SIDE) -> int:
+    """How many images of `size` pixels to work on at once: `most` up to a side of `side` pixels, fewer of larger ones.
+
+    Together, the larger ones have as many pixels: what a network makes of them takes no more memory.
+    """
+    return max(1, most * side**2 // max(side, size) ** 2)
 
 
 def blocks(images: ImageArray) -> Iterator[Images]:
