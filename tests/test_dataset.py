@@ -68,6 +68,7 @@ def test_in_class_order() -> None:
     assert turned.labels[:3].tolist() == [1, 2, 0]
     assert [turned.class_names[label] for label in turned.labels] == [data.class_names[label] for label in data.labels]
     assert turned.fingerprint == data.fingerprint
+    assert turned.ordered_fingerprint == data.ordered_fingerprint
     assert data.in_class_order(data.class_names) is data
     with pytest.raises(DataError, match="the model knows the classes cat, dog; the data has others: ape"):
         data.in_class_order(["cat", "dog"])
@@ -100,6 +101,13 @@ def test_fingerprint_is_of_the_content() -> None:
     assert data.subset(order).fingerprint == data.fingerprint
     assert Dataset(data.images, data.labels, data.ids[::-1], data.class_names).fingerprint == data.fingerprint
     assert len(data.fingerprint) == 64
+
+
+def test_the_ordered_fingerprint_sees_the_order_of_the_images() -> None:
+    data = dataset()
+    assert data.subset(np.arange(12)).ordered_fingerprint == data.ordered_fingerprint
+    assert data.subset([1, 0, *range(2, 12)]).ordered_fingerprint != data.ordered_fingerprint
+    assert dataset(seed=1).ordered_fingerprint != data.ordered_fingerprint
 
 
 def test_fingerprint_is_the_same_for_a_memory_map(tmp_path: Path) -> None:

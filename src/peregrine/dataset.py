@@ -103,12 +103,22 @@ class Dataset:
         """Images per class, `(C,)`."""
         return np.bincount(self.labels, minlength=len(self.class_names)).astype(np.int64)
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """SHA-256 over the sorted hashes of (class name, shape, pixels) of every image.
 
         The same images have the same fingerprint whatever file format they came from and in whatever order.
         """
+        return self._fingerprints[0]
+
+    @property
+    def ordered_fingerprint(self) -> str:
+        """SHA-256 over the same hashes in the order of the images; the order of the classes does not matter."""
+        return self._fingerprints[1]
+
+    @cached_property
+    def _fingerprints(self) -> tuple[str, str]:
+        """Both, for every image has to be read."""
         shape = np.asarray(self.images.shape[1:], np.int64).tobytes()
         prefixes = [hashlib.sha256(name.encode() + b"\0" + shape) for name in self.class_names]
         digests = []
@@ -117,7 +127,8 @@ class Dataset:
             digest = prefixes[label].copy()
             digest.update(np.ascontiguousarray(image))
             digests.append(digest.digest())
-        return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
+        sorted_, ordered = (hashlib.sha256(b"".join(order)).hexdigest() for order in (sorted(digests), digests))
+        return sorted_, ordered
 
     def subset(self, indices: npt.ArrayLike | slice) -> "Dataset":
         """The images at `indices`, in that order; of a memory map, none is read."""

@@ -1,0 +1,93 @@
+"""Runs that are stopped and gone on with: on which data, and when."""
+
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="the extra torch is not installed")
+
+import small_runs
+from peregrine import host
+from peregrine.dataset import Splits
+from peregrine.errors import CheckFailed, DataError, Interrupted
+from peregrine.files import read_json
+from peregrine.stages import training
+from peregrine.stages.preparing import in_class_order
+from peregrine.stages.training import train
+
+pytestmark = pytest.mark.torch
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "threads", lambda: 1)
+
+
+def begun(path: Path, data: Splits, validation: Any = 0.2) -> None:
+    """A run that was stopped after some steps."""
+    recipe = small_runs.recipe("pytorch", {"epochs": 3, "validation": validation})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "stop_request", lambda: nullcontext(small_runs.StopAt(7)))
+        with pytest.raises(Interrupted, match=r"saved after step [1-9]"):
+            train(data, recipe, run=path)
+
+
+def drawn() -> Splits:
+    """Without a validation part, which is drawn then."""
+    return replace(small_runs.splits(), validation=None)
+
+
+def reordered(data: Splits) -> Splits:
+    """The same images in another order."""
+    return replace(data, train=data.train.subset(np.roll(np.arange(len(data.train)), 1)))
+
+
+@pytest.mark.parametrize("validation", ["none", 0.2])
+def test_data_with_its_classes_in_another_order_is_gone_on_with(validation: Any, tmp_path: Path) -> None:
+    """As it is where a folder, whose classes are sorted, became a Parquet file, which tells their order."""
+    data = drawn()
+    begun(tmp_path / "run", data, validation)
+    resumed = train(in_class_order(data, small_runs.CLASSES[::-1]), run=tmp_path / "run", resume=True)
+    straight = train(data, tmp_path / "run/recipe.toml", run=tmp_path / "straight")
+    assert resumed.manifest.class_names == small_runs.CLASSES
+    assert resumed.model_path.read_bytes() == straight.model_path.read_bytes()
+
+
+@pytest.mark.parametrize("data", [small_runs.splits(), drawn()], ids=["own validation", "drawn"])
+def test_images_in_another_order_are_refused(data: Splits, tmp_path: Path) -> None:
+    """Steps know images by their places, and so does the validation part that is drawn."""
+    begun(tmp_path / "run", data)
+    with pytest.raises(CheckFailed, match=r" in another order.*; give the data as it was or start a new run$"):
+        train(reordered(data), run=tmp_path / "run", resume=True)
+
+
+def test_what_is_trained_already_may_come_in_any_order(tmp_path: Path) -> None:
+    data = small_runs.splits()
+    ancestor = train(data, small_runs.recipe("pytorch", {"epochs": 1}), run=tmp_path / "run")
+    assert train(reordered(data), run=tmp_path / "run", resume=True).id == ancestor.id
+
+
+def test_a_run_from_before_the_order_was_recorded_goes_on(tmp_path: Path) -> None:
+    data = small_runs.splits()
+    begun(tmp_path / "run", data)
+    run = training.RunDirectory.open(tmp_path / "run")
+    record = run.read()["data"]
+    run.update(data={key: value for key, value in record.items() if key != "train_order"})
+    train(data, run=tmp_path / "run", resume=True)
+
+
+def test_other_data_is_refused(tmp_path: Path) -> None:
+    data = small_runs.splits()
+    begun(tmp_path / "run", data)
+    with pytest.raises(
+        CheckFailed, match=r"^the data is not what .*run was trained on, .*: fingerprint \w{12}, expected"
+    ):
+        train(replace(data, train=data.validation), run=tmp_path / "run", resume=True)
+    more = replace(data.train, class_names=(*small_runs.CLASSES[:3], "spots"))
+    with pytest.raises(DataError, match="knows the classes rows, columns, checks, plain; the data has others: spots"):
+        train(replace(data, train=more), run=tmp_path / "run", resume=True)
+    assert "interrupted" in read_json(tmp_path / "run/run.json")["status"]
