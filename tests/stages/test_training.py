@@ -1,5 +1,7 @@
 """Runs that are stopped and gone on with: on which data, and when."""
 
+import os
+import signal
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,8 @@ pytest.importorskip("torch", reason="the extra torch is not installed")
 import small_runs
 from peregrine import host
 from peregrine.dataset import Splits
+from peregrine.engines.base import TrainingJob, TrainingResult
+from peregrine.engines.pytorch.engine import PyTorchEngine
 from peregrine.errors import CheckFailed, DataError, Interrupted
 from peregrine.files import read_json
 from peregrine.stages import training
@@ -78,6 +82,40 @@ def test_a_run_from_before_the_order_was_recorded_goes_on(tmp_path: Path) -> Non
     record = run.read()["data"]
     run.update(data={key: value for key, value in record.items() if key != "train_order"})
     train(data, run=tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize(("signum", "told"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
+@pytest.mark.parametrize("where", ["engine", "_temperature"])
+def test_a_signal_after_the_last_step_is_heeded(
+    where: str, signum: int, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the engine's last look and its end, and while the trained model answers the validation images."""
+    data, end_training, fit = small_runs.splits(), PyTorchEngine.train, training._temperature
+
+    def asked_at_the_end(self: PyTorchEngine, job: TrainingJob) -> TrainingResult:
+        result = end_training(self, job)
+        os.kill(os.getpid(), signum)
+        return result
+
+    def asked_while_fitting(*arguments: Any) -> float:
+        os.kill(os.getpid(), signum)
+        return fit(*arguments)
+
+    if where == "engine":
+        monkeypatch.setattr(PyTorchEngine, "train", asked_at_the_end)
+    else:
+        monkeypatch.setattr(training, "_temperature", asked_while_fitting)
+    path = tmp_path / "run"
+    with pytest.raises(Interrupted) as caught:
+        train(data, small_runs.recipe("pytorch", {"epochs": 1}), run=path)
+    assert str(caught.value) == (
+        f"stopped by {told}: all steps are done; go on with: peregrine train --resume --run {path}"
+    )
+    assert read_json(path / "run.json")["status"] == "train: interrupted"
+    monkeypatch.undo()
+    train(data, run=path, resume=True)
+    assert len(read_json(path / "results/training_history.json")) == 1
+    assert read_json(path / "run.json")["status"] == "done"
 
 
 def test_other_data_is_refused(tmp_path: Path) -> None:

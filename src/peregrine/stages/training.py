@@ -166,6 +166,7 @@ def _train(run: RunDirectory, splits: Splits, resume: bool, pictures: bool) -> A
     with run.verb("train"), log_file(run), stop_request() as stop, live:
         job = TrainingJob(recipe, splits.train, splits.validation, run, resume, stop, live)
         result = engine.train(job)
+        stop.interrupt_at_once(f"all steps are done; go on with: peregrine train --resume --run {run.path}")
         write_recipe(result.recipe, run.recipe_path)
         model = engine.restore(result.recipe, result.checkpoint, len(splits.class_names))
         temperature = _temperature(model, splits, result.recipe)
