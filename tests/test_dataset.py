@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import making
-from peregrine.dataset import Dataset, Selection, Splits, channel_statistics, stratified_split
+from peregrine.dataset import Dataset, Selection, Splits, at_once, channel_statistics, stratified_split
 from peregrine.errors import DataError
 
 
@@ -68,9 +68,18 @@ def test_in_class_order() -> None:
     assert turned.labels[:3].tolist() == [1, 2, 0]
     assert [turned.class_names[label] for label in turned.labels] == [data.class_names[label] for label in data.labels]
     assert turned.fingerprint == data.fingerprint
+    assert turned.ordered_fingerprint == data.ordered_fingerprint
     assert data.in_class_order(data.class_names) is data
     with pytest.raises(DataError, match="the model knows the classes cat, dog; the data has others: ape"):
         data.in_class_order(["cat", "dog"])
+
+
+def test_of_larger_images_fewer_are_worked_on_at_once() -> None:
+    assert [at_once(500, size) for size in (8, 32, 64)] == [500, 500, 500]
+    assert [at_once(500, size) for size in (65, 96, 128, 224, 512)] == [484, 222, 125, 40, 7]
+    assert at_once(64, 512) == 1
+    assert at_once(3, 512) == 1
+    assert [at_once(500, size, side=32) for size in (32, 64, 224)] == [500, 125, 10]
 
 
 def test_parts_by_name() -> None:
@@ -92,6 +101,13 @@ def test_fingerprint_is_of_the_content() -> None:
     assert data.subset(order).fingerprint == data.fingerprint
     assert Dataset(data.images, data.labels, data.ids[::-1], data.class_names).fingerprint == data.fingerprint
     assert len(data.fingerprint) == 64
+
+
+def test_the_ordered_fingerprint_sees_the_order_of_the_images() -> None:
+    data = dataset()
+    assert data.subset(np.arange(12)).ordered_fingerprint == data.ordered_fingerprint
+    assert data.subset([1, 0, *range(2, 12)]).ordered_fingerprint != data.ordered_fingerprint
+    assert dataset(seed=1).ordered_fingerprint != data.ordered_fingerprint
 
 
 def test_fingerprint_is_the_same_for_a_memory_map(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 """What the machine has, read from files that a test can write."""
 
+import ctypes
 import json
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -98,6 +100,39 @@ def test_a_quarter_of_the_memory_is_for_data_unless_told_otherwise(monkeypatch: 
     monkeypatch.setenv("PEREGRINE_RESIDENT_GIB", "some")
     with pytest.raises(UsageError, match=r"PEREGRINE_RESIDENT_GIB is a number of GiB, such as 4 or 0\.5; got 'some'"):
         host.resident_bytes()
+
+
+class Driver:
+    """What NVIDIA's driver says, without one: an H100."""
+
+    left = 0  # what cuInit gives
+
+    def cuInit(self, flags: int) -> int:  # noqa: N802 - the driver's names
+        return self.left
+
+    def cuDeviceGet(self, device: Any, number: int) -> int:  # noqa: N802
+        return 0
+
+    def cuDeviceGetName(self, name: Any, size: int, device: Any) -> int:  # noqa: N802
+        name.value = b"NVIDIA H100"
+        return 0
+
+    def cuDeviceGetAttribute(self, value: Any, attribute: int, device: Any) -> int:  # noqa: N802
+        value._obj.value = {75: 9, 76: 0}[attribute]
+        return 0
+
+    def cuDeviceTotalMem_v2(self, size: Any, device: Any) -> int:  # noqa: N802
+        size._obj.value = 80 * 2**30
+        return 0
+
+
+def test_the_driver_is_asked_about_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: {"libcuda.so.1": Driver()}[name])
+    assert host.find_gpu() == host.Gpu("NVIDIA H100", "9.0")
+    assert host.gpu_memory_bytes() == 80 * 2**30
+    monkeypatch.setattr(Driver, "left", 100)  # CUDA_ERROR_NO_DEVICE
+    assert host.find_gpu() is None
+    assert host.gpu_memory_bytes() is None
 
 
 TORCHRUN = {

@@ -21,6 +21,8 @@ BASE: dict[str, Any] = {
     "batch_size": 8,
 }
 
+RISING = "input.growth has stages [until, size] with shares of the run above 0, each larger than the one before"
+
 
 def recipe(**changes: Any) -> Recipe:
     return validate(Recipe, {**BASE, **changes}, "recipe mine")
@@ -92,6 +94,9 @@ def test_shipped_recipes_load_and_come_back_from_toml(name: str, tmp_path: Path)
         ({"input": {"size": 4}}, "input.size must be greater than or equal to 8 or be 'auto'; got 4"),
         ({"input": {"growth": [[0.5]]}}, "the key 'input.growth.0.1' is required and was not given"),
         ({"input": {"growth": [[2.0, 24]]}}, "input.growth.0.0 must be less than or equal to 1; got 2.0"),
+        ({"input": {"growth": [[0.7, 24], [0.3, 16]]}}, f"{RISING}; got [[0.7, 24], [0.3, 16]]"),
+        ({"input": {"growth": [[0.5, 8], [0.5, 10]]}}, f"{RISING}; got [[0.5, 8], [0.5, 10]]"),
+        ({"input": {"growth": [[0.0, 24]]}}, f"{RISING}; got [[0.0, 24]]"),
         ({"schema": 2}, "schema must be 1; got 2"),
     ],
 )
@@ -207,6 +212,7 @@ fractions = numbers(0, 1, exclude_max=True)
 rates = numbers(0, 1e6, exclude_min=True)
 text = st.text(max_size=20)
 sizes = st.integers(8, 512)
+stages = st.lists(st.tuples(numbers(0, 1, exclude_min=True), sizes), max_size=3, unique_by=lambda stage: stage[0])
 optimizers = st.one_of(
     st.fixed_dictionaries({"name": st.just("adam"), "learning_rate": rates}),
     st.fixed_dictionaries(
@@ -221,7 +227,7 @@ recipes = st.fixed_dictionaries(
         "summary": text,
         "input": st.fixed_dictionaries(
             {},
-            optional={"size": st.just("auto") | sizes, "growth": st.lists(st.tuples(numbers(0, 1), sizes), max_size=3)},
+            optional={"size": st.just("auto") | sizes, "growth": stages.map(sorted)},
         ),
         "augmentation": st.fixed_dictionaries({}, optional={"zoom": fractions, "rotation": numbers(0, 180)}),
         "optimizer": optimizers,

@@ -42,6 +42,26 @@ with stop_request() as stop:
 """)
 
 
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_where_nothing_has_to_be_saved_a_signal_interrupts_at_once(name: str) -> None:
+    """Also one that came when nobody looked any more."""
+    run(f"""
+from peregrine.errors import Interrupted
+for early in (True, False):
+    try:
+        with stop_request() as stop:
+            if early:
+                os.kill(os.getpid(), signal.{name})
+            stop.interrupt_at_once("all is done")
+            assert not early
+            os.kill(os.getpid(), signal.{name})
+            raise AssertionError("not interrupted")
+    except Interrupted as error:
+        assert str(error).endswith(": all is done"), error
+        assert error.exit_code == 128 + signal.{name}
+""")
+
+
 def test_in_other_threads_nothing_is_asked() -> None:
     run("""
 found = []

@@ -72,14 +72,20 @@ def run(path: Path, **changes: Any) -> RunDirectory:
 
 
 def fake_artifact(
-    path: Path, count: int = 4, format: str = "onnx", asked: dict[str, Any] | None = None, **changes: Any
+    path: Path,
+    count: int = 4,
+    format: str = "onnx",
+    asked: dict[str, Any] | None = None,
+    pixels: Images | None = None,
+    **changes: Any,
 ) -> Artifact:
     """An Artifact whose golden answers are those of the test double `fake`, whatever its model.
 
     Args:
         asked: of the test double, in the model's file.
+        pixels: the golden images, instead of `count` others.
     """
-    pixels = images(count)
+    pixels = images(count) if pixels is None else pixels
     unproved = artifact(path, format, **changes)
     with FakeRuntime(fake_candidate(unproved), unproved) as runtime:
         given = runtime.predict(pixels)

@@ -20,6 +20,7 @@ Labels = npt.NDArray[np.int64]
 Places = slice | npt.NDArray[np.integer[Any]]
 
 MEASURED_PIXELS = 4096 * 32 * 32  # at once
+USUAL_SIDE = 64  # pixels; of larger images, fewer go through a network at once
 
 
 class Selection:
@@ -103,12 +104,22 @@ class Dataset:
         """Images per class, `(C,)`."""
         return np.bincount(self.labels, minlength=len(self.class_names)).astype(np.int64)
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """SHA-256 over the sorted hashes of (class name, shape, pixels) of every image.
 
         The same images have the same fingerprint whatever file format they came from and in whatever order.
         """
+        return self._fingerprints[0]
+
+    @property
+    def ordered_fingerprint(self) -> str:
+        """SHA-256 over the same hashes in the order of the images; the order of the classes does not matter."""
+        return self._fingerprints[1]
+
+    @cached_property
+    def _fingerprints(self) -> tuple[str, str]:
+        """Both, for every image has to be read."""
         shape = np.asarray(self.images.shape[1:], np.int64).tobytes()
         prefixes = [hashlib.sha256(name.encode() + b"\0" + shape) for name in self.class_names]
         digests = []
@@ -117,7 +128,8 @@ class Dataset:
             digest = prefixes[label].copy()
             digest.update(np.ascontiguousarray(image))
             digests.append(digest.digest())
-        return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
+        sorted_, ordered = (hashlib.sha256(b"".join(order)).hexdigest() for order in (sorted(digests), digests))
+        return sorted_, ordered
 
     def subset(self, indices: npt.ArrayLike | slice) -> "Dataset":
         """The images at `indices`, in that order; of a memory map, none is read."""
@@ -197,6 +209,14 @@ def stratified_split(labels: Labels, fraction: float, seed: int) -> tuple[npt.ND
         small.append(members[:count])
     chosen = np.sort(np.concatenate(small)) if small else np.empty(0, np.intp)
     return np.setdiff1d(np.arange(len(labels)), chosen), chosen
+
+
+def at_once(most: int, size: int, side: int = USUAL_SIDE) -> int:
+    """How many images of `size` pixels to work on at once: `most` up to a side of `side` pixels, fewer of larger ones.
+
+    Together, the larger ones have as many pixels: what a network makes of them takes no more memory.
+    """
+    return max(1, most * side**2 // max(side, size) ** 2)
 
 
 def blocks(images: ImageArray) -> Iterator[Images]:

@@ -71,21 +71,32 @@ class Gpu:
 
 def find_gpu() -> Gpu | None:
     """The first GPU, asked of NVIDIA's driver itself, which needs no library; None without one."""
+    major, minor, name = ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(256)
+    found = _ask_driver(
+        lambda driver, device: driver.cuDeviceGetName(name, len(name), device),
+        lambda driver, device: driver.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR, device),
+        lambda driver, device: driver.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR, device),
+    )
+    return Gpu(name.value.decode(errors="replace"), f"{major.value}.{minor.value}") if found else None
+
+
+def gpu_memory_bytes() -> int | None:
+    """All memory of the first GPU, whoever uses it, as NVIDIA's driver tells it; None without one."""
+    size = ctypes.c_size_t()
+    found = _ask_driver(lambda driver, device: driver.cuDeviceTotalMem_v2(ctypes.byref(size), device))
+    return size.value if found else None
+
+
+def _ask_driver(*questions: Callable[[Any, ctypes.c_int], int]) -> bool:
+    """Ask NVIDIA's driver about the first GPU; whether all was answered."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
-        return None
-    device, major, minor, name = ctypes.c_int(), ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(256)
-    calls: tuple[Callable[[], int], ...] = (
-        lambda: driver.cuInit(0),
-        lambda: driver.cuDeviceGet(ctypes.byref(device), 0),
-        lambda: driver.cuDeviceGetName(name, len(name), device),
-        lambda: driver.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR, device),
-        lambda: driver.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR, device),
-    )
-    if any(call() for call in calls):  # each gives 0, or why not
-        return None
-    return Gpu(name.value.decode(errors="replace"), f"{major.value}.{minor.value}")
+        return False
+    device = ctypes.c_int()
+    if driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), 0):  # each call gives 0, or why not
+        return False
+    return not any(ask(driver, device) for ask in questions)
 
 
 def memory_bytes() -> int:

@@ -7,13 +7,14 @@ A recipe is checked once, here. An unknown key is an error with a suggestion, ne
 """
 
 import copy
+import itertools
 import tomllib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from peregrine import catalog, files
 from peregrine.augmentation import Augmentation
@@ -50,6 +51,14 @@ class Input(Table):
     size: Side | Literal["auto"] = "auto"
     resize: Literal["crop", "pad"] = "crop"
     growth: Growth = ()
+
+    @field_validator("growth")
+    @classmethod
+    def _rises(cls, growth: Growth) -> Growth:
+        shares = [0.0, *(until for until, _ in growth)]
+        if any(until <= before for before, until in itertools.pairwise(shares)):
+            raise ValueError("has stages [until, size] with shares of the run above 0, each larger than the one before")
+        return growth
 
 
 class Adam(Table):

@@ -36,14 +36,26 @@ class StopRequest:
         signum: which signal did.
         ends_anyway: the process is about to end by an error; SIGTERM is ignored after the block too. torchrun sends it
             to all processes as soon as one of them has ended, and it would hide why this one did.
+        saved: what is safe and how to go on, once there is nothing to save any more; a signal interrupts at once then.
     """
 
     def __init__(self) -> None:
         self.signum: int | None = None
         self.ends_anyway = False
+        self.saved: str | None = None
 
     def __bool__(self) -> bool:
         return self.signum is not None
+
+    def interrupt_at_once(self, saved: str) -> None:
+        """Let signals from now on raise `Interrupted` wherever the work is: nobody has to look, and all is saved.
+
+        Raises:
+            Interrupted: a signal came before, and nobody looked any more.
+        """
+        self.saved = saved
+        if self:
+            raise self.interrupted(saved)
 
     def interrupted(self, saved: str) -> Interrupted:
         """The error to raise after saving; `saved` says what is safe and how to go on."""
@@ -54,6 +66,8 @@ class StopRequest:
 @contextlib.contextmanager
 def stop_request() -> Iterator[StopRequest]:
     """Turn the first SIGINT or SIGTERM inside the block into a request; the second SIGINT interrupts at once.
+
+    After `interrupt_at_once`, every signal does.
 
     Outside the main thread, where Python delivers no signals, the request stays false.
     """
@@ -66,6 +80,8 @@ def stop_request() -> Iterator[StopRequest]:
         if request and signum == signal.SIGINT:
             raise KeyboardInterrupt
         request.signum = signum
+        if request.saved is not None:
+            raise request.interrupted(request.saved)
 
     before = {signum: signal.signal(signum, ask) for signum in (signal.SIGINT, signal.SIGTERM)}
     try:

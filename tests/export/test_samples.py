@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 import small_runs
 from peregrine.dataset import Dataset
-from peregrine.export.samples import JUDGED_IMAGES, Samples, draw, stratified
+from peregrine.export.samples import JUDGED_IMAGES, Samples, batches, draw, stratified
 
 LIMITS = {"least_agreement": 0.97, "most_drop_points": 0.5}
 
@@ -53,6 +54,13 @@ def test_without_validation_other_training_images_judge() -> None:
     assert drawn.record["judged_split"] == "train"
     few = draw(small_runs.patterns(90, 0), None, answer, **LIMITS)
     assert (len(few.calibration), len(few.judged)) == (45, 45)
+
+
+@pytest.mark.parametrize(("size", "batch"), [(12, 64), (64, 64), (256, 4)])
+def test_of_large_images_few_are_looked_at_at_once(size: int, batch: int) -> None:
+    """All that lies between the layers is held of each."""
+    images = np.zeros((2 * batch + 1, size, size, 3), np.uint8)
+    assert [len(part) for part in batches(images)] == [batch, batch, 1]
 
 
 def test_how_answers_are_judged(tmp_path: Path) -> None:

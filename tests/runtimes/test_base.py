@@ -69,6 +69,20 @@ def test_any_number_and_any_strides(artifact: Artifact) -> None:
         assert np.array_equal(runtime.predict(mirrored), runtime.predict(np.ascontiguousarray(mirrored)))
 
 
+@pytest.mark.parametrize(("side", "batch"), [(64, BATCH), (256, 15)])
+def test_of_large_images_fewer_go_in_at_once(side: int, batch: int, tmp_path: Path) -> None:
+    """Or what lies between the layers would take tens of gigabytes."""
+    images = np.zeros((2 * batch + 3, side, side, 3), np.uint8)
+    large = tiny.fake_artifact(tmp_path / "large", pixels=images[:2], preprocess={"size": side})
+    with opened(large, Recorder) as runtime:
+        assert runtime.batch_size == batch
+        assert runtime.predict(images).shape == (2 * batch + 3, 3)
+        assert runtime.batches == [batch, batch, 3]
+    with opened(large, Recorder, batch=20) as static:
+        static.predict(images[:21])
+        assert static.batches == [20, 20]
+
+
 def test_a_static_batch_is_filled_up(artifact: Artifact) -> None:
     images = tiny.images(10)
     with opened(artifact, Recorder, batch=4) as static, opened(artifact) as free:

@@ -105,7 +105,11 @@ class TrainedModel(Protocol):
         ...
 
     def logits(self, images: ImageArray) -> npt.NDArray[np.float32]:
-        """uint8 `(N, H, W, 3)` to float32 `(N, C)`, in inference mode, in batches of its own choice."""
+        """uint8 `(N, H, W, 3)` to float32 `(N, C)`, in inference mode, in batches of its own choice.
+
+        Raises:
+            MachineError: memory ran out.
+        """
         ...
 
     def save(self, folder: Path, temperature: float) -> None:
@@ -154,5 +158,10 @@ class Engine(Protocol):
         ...
 
     def restore(self, recipe: Recipe, checkpoint: Path, class_count: int) -> TrainedModel:
-        """Build the float32 model from a checkpoint that `train` wrote."""
+        """Build the float32 model from a checkpoint that `train` wrote.
+
+        Raises:
+            DamagedFile: the checkpoint is not of this model.
+            MachineError: memory ran out.
+        """
         ...

@@ -23,10 +23,9 @@ from peregrine import host
 from peregrine.artifact import Artifact, Probabilities
 from peregrine.dataset import Images
 from peregrine.export import int8_search, onnx_rewrites
-from peregrine.export.samples import Samples
+from peregrine.export.samples import Samples, batches
 from peregrine.formats import FORMATS
 
-_BATCH = 64
 _WEIGHTED = ("Conv", "Gemm", "MatMul")
 # What gains from INT8, and what stands between. An activation such as SiLU stays float between two convolutions: on
 # ONNX Runtime its parts in INT8 are no faster (one core of Zen 5: 458 against 459 images/s of `sprint-max`).
@@ -137,8 +136,8 @@ def _ranges(prepared: Path, method: Any, images: Images) -> Any:
             augmented_model_path=str(prepared.with_name("augmented.onnx")),
             calibrate_method=method,
         )
-        for start in range(0, len(images), _BATCH):
-            calibrator.collect_data(_Batch(images[start : start + _BATCH]))
+        for part in batches(images):
+            calibrator.collect_data(_Batch(part))
         return calibrator.compute_data()
 
 
@@ -155,8 +154,7 @@ def _answers(model: Any, images: Images) -> Probabilities:
     options.intra_op_num_threads, options.inter_op_num_threads = host.threads(), 1
     options.log_severity_level = 3
     session: Any = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
-    parts = [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
-    return np.concatenate([session.run(["probabilities"], {"images": part})[0] for part in parts])
+    return np.concatenate([session.run(["probabilities"], {"images": part})[0] for part in batches(images)])
 
 
 def _finish(model: Any) -> None:

@@ -10,14 +10,13 @@ from peregrine import host
 from peregrine.artifact import Artifact, Probabilities
 from peregrine.dataset import Images
 from peregrine.export import onnx_rewrites, openvino_rounding
-from peregrine.export.samples import Samples
+from peregrine.export.samples import Samples, batches
 from peregrine.formats import FORMATS
 from peregrine.libraries import onnx_file, openvino
 
 # isort: split
 import nncf  # after our `openvino`, which keeps telemetry out
 
-_BATCH = 64
 PRESETS = {"performance": nncf.QuantizationPreset.PERFORMANCE, "mixed": nncf.QuantizationPreset.MIXED}
 
 
@@ -31,7 +30,7 @@ def convert(source: Artifact, folder: Path, samples: Samples) -> dict[str, Any]:
         Notes for the manifest: the preset, what each that was tried came to, and what produced the file.
     """
     logging.getLogger("nncf").setLevel(logging.WARNING)
-    reach = openvino_rounding.reaches(_float(source), _batches(samples.calibration))
+    reach = openvino_rounding.reaches(_float(source), batches(samples.calibration))
     trials, models = [], []
     for name in PRESETS:
         models.append(_rounded(_quantised(source, samples, name), reach))
@@ -64,7 +63,7 @@ def _rounded(model: Any, reach: dict[str, float]) -> Any:
 
 
 def _quantised(source: Artifact, samples: Samples, preset: str) -> Any:
-    parts = _batches(samples.calibration)
+    parts = batches(samples.calibration)
     return nncf.quantize(
         _float(source),
         nncf.Dataset(parts, _as_input),
@@ -80,11 +79,13 @@ def _with_accuracy_control(source: Artifact, samples: Samples, missed: dict[str,
         truth, most = samples.labels, samples.most_drop_points / 100
     else:
         truth, most = samples.expected.argmax(1), 1 - samples.least_agreement
-    parts = _batches(samples.calibration)
-    judged = list(zip(_batches(samples.judged), np.split(truth, range(_BATCH, len(truth), _BATCH)), strict=True))
+    parts = batches(samples.calibration)
+    images = batches(samples.judged)
+    ends = np.cumsum([len(part) for part in images])
+    judged = list(zip(images, np.split(truth, ends[:-1]), strict=True))
 
-    def share(model: Any, batches: Any) -> tuple[float, None]:
-        right = [model(_as_input(images))[0].argmax(1) == wanted for images, wanted in batches]
+    def share(model: Any, pairs: Any) -> tuple[float, None]:
+        right = [model(_as_input(part))[0].argmax(1) == wanted for part, wanted in pairs]
         return float(np.concatenate(right).mean()), None
 
     return nncf.quantize_with_accuracy_control(
@@ -103,7 +104,7 @@ def _trial(preset: str, model: Any, samples: Samples) -> dict[str, Any]:
     compiled = openvino.compile_for_cpu(model, "int8", host.threads())
     request = compiled.create_infer_request()
     answers: Probabilities = np.concatenate([
-        np.array(request.infer(_as_input(batch))[0]) for batch in _batches(samples.judged)
+        np.array(request.infer(_as_input(batch))[0]) for batch in batches(samples.judged)
     ])  # fmt: skip
     return {
         "preset": preset,
@@ -124,7 +125,3 @@ def _kept_in_fp32(model: Any) -> list[str]:
 
 def _as_input(images: Images) -> dict[str, Images]:
     return {"images": images}
-
-
-def _batches(images: Images) -> list[Images]:
-    return [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]

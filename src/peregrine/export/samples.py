@@ -11,10 +11,11 @@ import numpy.typing as npt
 
 from peregrine import files
 from peregrine.artifact import Probabilities
-from peregrine.dataset import Dataset, Images, Labels
+from peregrine.dataset import Dataset, Images, Labels, at_once
 
 CALIBRATION_IMAGES = 512
 JUDGED_IMAGES = 2_000
+BATCH = 64  # small images at once: while ranges are looked for, every value of the network is held
 _SEED = 0
 
 
@@ -109,6 +110,12 @@ def draw(
         most_drop_points,
         record,
     )
+
+
+def batches(images: Images) -> list[Images]:
+    """The images in order, as many at once as a calibration may hold all values of."""
+    size = at_once(BATCH, images.shape[1])
+    return [images[start : start + size] for start in range(0, len(images), size)]
 
 
 def stratified(part: Dataset, count: int) -> npt.NDArray[np.intp]:

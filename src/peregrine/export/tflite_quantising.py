@@ -12,21 +12,20 @@ import numpy as np
 
 from peregrine import host
 from peregrine.artifact import Artifact, Probabilities
-from peregrine.dataset import Images
+from peregrine.dataset import Images, at_once
 from peregrine.engines.tensorflow.library import tf
 from peregrine.export import int8_search, tflite_converting
-from peregrine.export.samples import Samples
+from peregrine.export.samples import BATCH, Samples, batches
 from peregrine.libraries import litert
 
 # isort: split
 from tensorflow.lite.python.convert import mlir_quantize  # after our `library`, which brings TensorFlow in quietly
 from tensorflow.lite.tools import flatbuffer_utils
 
-_BATCH = 64
 _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 _SHARE = 0.99999  # of a tensor's values that lie below the upper end of its range, and above the lower
 _BINS = 4096
-_COUNTED = 1_000_000  # values of a tensor, at most, per batch
+_COUNTED = 1_000_000  # values of a tensor, at most, per batch of small images
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def calibrated(source: Artifact, images: Images) -> bytes:
     """The model as a TFLite file in float32, with the smallest and the largest value that each tensor had."""
     converter = tflite_converting.converter(source)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = lambda: ([part] for part in _batches(images))
+    converter.representative_dataset = lambda: ([part] for part in batches(images))
     converter._experimental_calibrate_only = True  # as TensorFlow's QuantizationDebugger does
     return tflite_converting.convert(converter)
 
@@ -108,9 +107,10 @@ def cut(content: bytes, images: Images) -> bytes:
         if tensor.quantization is not None and tensor.quantization.min is not None and len(tensor.quantization.min)
     }
     counts = {number: np.zeros(_BINS, np.int64) for number in ranges}
-    for values in litert.all_values(content, _batches(images), host.threads(), list(ranges)):
+    most = _COUNTED * at_once(BATCH, images.shape[1]) // BATCH
+    for values in litert.all_values(content, batches(images), host.threads(), list(ranges)):
         for number, (low, high) in ranges.items():
-            some = values[number].ravel()[:: max(1, values[number].size // _COUNTED)]
+            some = values[number].ravel()[:: max(1, values[number].size // most)]
             counts[number] += np.histogram(some, _BINS, (low, max(high, low + 1e-6)))[0]
     for number, (low, high) in ranges.items():
         share = np.cumsum(counts[number]) / counts[number].sum()
@@ -123,8 +123,4 @@ def cut(content: bytes, images: Images) -> bytes:
 
 def _answers(content: bytes, images: Images) -> Probabilities:
     model = litert.LoadedModel(content, host.threads())
-    return np.concatenate([model(part) for part in _batches(images)])
-
-
-def _batches(images: Images) -> list[Images]:
-    return [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
+    return np.concatenate([model(part) for part in batches(images)])

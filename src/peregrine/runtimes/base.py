@@ -16,10 +16,10 @@ import numpy.typing as npt
 
 from peregrine.artifact import ANCESTOR, Artifact, Probabilities
 from peregrine.candidate import Candidate
-from peregrine.dataset import ImageArray, Images, Selection
+from peregrine.dataset import ImageArray, Images, Selection, at_once
 from peregrine.errors import CheckFailed, DamagedFile, UsageError
 
-BATCH = 250  # images a library sees at once; larger batches gained nothing on CPUs and cost memory
+BATCH = 250  # small images a library sees at once; larger batches gained nothing on CPUs and cost memory
 
 # An operation's name and kind, and the names of the values that it reads and gives
 Operation = tuple[str, str, tuple[str, ...], tuple[str, ...]]
@@ -54,6 +54,11 @@ class Runtime(ABC):
     def threads(self) -> int:
         """Compute threads, as the library reports them after loading; what was asked for where it cannot tell."""
         return self.candidate.threads
+
+    @property
+    def batch_size(self) -> int:
+        """Images that the library sees at once: a static batch, or else `BATCH`, fewer of images over 64 pixels."""
+        return self.candidate.batch or at_once(BATCH, self.preprocess.size)
 
     @abstractmethod
     def _infer(self, images: Images) -> Probabilities:
@@ -138,8 +143,7 @@ class Runtime(ABC):
         self, images: ImageArray, infer: Callable[[Images], npt.NDArray[np.float32]]
     ) -> npt.NDArray[np.float32]:
         self._check(images)
-        static, classes = self.candidate.batch, len(self.class_names)
-        size = static or BATCH
+        static, size, classes = self.candidate.batch, self.batch_size, len(self.class_names)
         answers = np.empty((len(images), classes), np.float32)
         for start in range(0, len(images), size):
             part = np.ascontiguousarray(images[start : start + size])

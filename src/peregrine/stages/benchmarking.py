@@ -17,7 +17,7 @@ import numpy as np
 from peregrine import catalog, errors, files, host, progress
 from peregrine.artifact import Artifact
 from peregrine.candidate import Candidate, candidates
-from peregrine.dataset import Dataset, Splits
+from peregrine.dataset import Dataset, Splits, at_once
 from peregrine.errors import CheckFailed, MissingDependency, MissingDevice, UsageError, machine_error, suggestion
 from peregrine.rundir import RunDirectory
 from peregrine.runtimes.base import BATCH
@@ -293,7 +293,7 @@ def _measure(
         "scenarios": list(plan.scenarios),
         "test_images": len(subjects[0].test),
         "fingerprint": subjects[0].test.fingerprint,
-        "throughput_batch": min(BATCH, len(subjects[0].test)),
+        "throughput_batch": min(at_once(BATCH, subjects[0].test.image_size[0]), len(subjects[0].test)),
         "rounds": plan.rounds,
         "round_seconds": plan.seconds,
         "warmup_seconds": max((each["warmup_seconds"] for each in rows), default=0.0),

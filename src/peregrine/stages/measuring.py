@@ -14,7 +14,7 @@ import numpy as np
 from peregrine import catalog, host
 from peregrine.artifact import Probabilities
 from peregrine.candidate import Candidate
-from peregrine.dataset import Images
+from peregrine.dataset import Images, at_once
 from peregrine.errors import CheckFailed
 from peregrine.parity import LIMITS
 from peregrine.runtimes.base import BATCH
@@ -50,8 +50,8 @@ class Session:
         """Check the golden answers, and warm up, for at most so many seconds, until the medians are stable."""
         self._driver: Driver = catalog.load("driver", self._driver_key)(self._logs)
         self._runtime.verify()
-        static = self._candidate.batch
-        self._batch = min(static * max(1, BATCH // static) if static else BATCH, len(self._images))
+        once, most = self._runtime.batch_size, at_once(BATCH, self._images.shape[1])
+        self._batch = min(once * max(1, most // once), len(self._images))
         self._pool = np.ascontiguousarray(self._images[: self._batch])
         start = time.perf_counter()
         medians, steady = zip(*(self._warm_up(size, seconds / 2) for size in (1, self._batch)), strict=True)
@@ -134,9 +134,9 @@ class Session:
         return {"images_per_s": len(sources) / statistics.median(samples)}
 
     def sweep(self, sizes: list[int], seconds: float) -> list[dict[str, Any]]:
-        """Batches of several sizes, after a fifth of the time for warming up."""
+        """Batches of several sizes, up to what the library sees at once, after a fifth of the time for warming up."""
         rows = []
-        for size in sizes:
+        for size in sorted({min(size, self._runtime.batch_size) for size in sizes}):
             repeat(self._runtime.predict, self._pool, size, seconds / 5, least=2)
             timed = repeat(self._runtime.predict, self._pool, size, seconds, least=3)
             median = statistics.median(timed.nanoseconds)

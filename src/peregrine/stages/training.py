@@ -11,7 +11,7 @@ from typing import Any
 
 from peregrine import catalog, files, host, metrics
 from peregrine.artifact import ANCESTOR, Artifact, Golden, golden_images
-from peregrine.dataset import Splits
+from peregrine.dataset import Dataset, Splits
 from peregrine.engines.base import Engine, TrainedModel, TrainingJob, TrainingResult
 from peregrine.errors import CheckFailed, UsageError
 from peregrine.metrics import softmax
@@ -20,7 +20,7 @@ from peregrine.rundir import RunDirectory, check_free
 from peregrine.signals import stop_request
 from peregrine.stages import plots
 from peregrine.stages.monitoring import LiveResults
-from peregrine.stages.preparing import described, prepared
+from peregrine.stages.preparing import described, in_class_order, prepared
 
 logger = logging.getLogger("peregrine")
 LADDER = ("sprint-quick", "sprint", "sprint-max")  # points of the accuracy-time curve, cheapest first
@@ -85,6 +85,7 @@ def ancestor_of_run(
         assert run is not None
         directory = RunDirectory.open(run)
         with directory.lock():
+            splits = in_class_order(splits, directory.read()["data"]["class_names"])  # another form may have another
             return _train(directory, prepared(splits, directory.recipe()), resume=True, pictures=pictures)
     if recipe is None:
         recipes = [load_recipe(name) for name in (LADDER if time_budget else LADDER[:1])]
@@ -108,6 +109,7 @@ def ancestor_of_run(
     if time_budget:
         recipe = _engine(recipe).fill_time(recipes, splits.train, splits.validation, time_budget)
     data = described(splits, recipe.input.size, recipe.input.resize)
+    data["train_order"] = splits.train.ordered_fingerprint
     directory = RunDirectory.create_new(recipe, data) if run is None else RunDirectory.create(Path(run), recipe, data)
     with directory.lock():
         if skip_training:
@@ -150,15 +152,10 @@ def _folder_of_worker(resumed: Path | None) -> Path:
 
 def _train(run: RunDirectory, splits: Splits, resume: bool, pictures: bool) -> Artifact:
     recipe = run.recipe()
-    fingerprint = splits.train.fingerprint
     if resume:
-        expected = run.read()["data"]["fingerprints"]["train"]
-        if fingerprint != expected:
-            raise CheckFailed(
-                f"the data is not what {run.path} was trained on: fingerprint {fingerprint[:12]}, expected "
-                f"{expected[:12]}; restore the data or start a new run"
-            )
-        if run.artifact_path(_engine(recipe).format).exists():
+        trained = run.artifact_path(_engine(recipe).format).exists()
+        _check_same(run, splits.train, in_order=not trained)
+        if trained:
             logger.info("%s is trained already", run.path)
             return run.ancestor()
     engine = _engine(recipe)
@@ -169,6 +166,7 @@ def _train(run: RunDirectory, splits: Splits, resume: bool, pictures: bool) -> A
     with run.verb("train"), log_file(run), stop_request() as stop, live:
         job = TrainingJob(recipe, splits.train, splits.validation, run, resume, stop, live)
         result = engine.train(job)
+        stop.interrupt_at_once(f"all steps are done; go on with: peregrine train --resume --run {run.path}")
         write_recipe(result.recipe, run.recipe_path)
         model = engine.restore(result.recipe, result.checkpoint, len(splits.class_names))
         temperature = _temperature(model, splits, result.recipe)
@@ -180,6 +178,26 @@ def _train(run: RunDirectory, splits: Splits, resume: bool, pictures: bool) -> A
             picture = run.results / "training_history.png"
             plots.training_history(result.history, result.best_epoch, picture, judged_on)
         return _write_ancestor(run, engine.format, model, result.recipe, splits, temperature)
+
+
+def _check_same(run: RunDirectory, train: Dataset, in_order: bool) -> None:
+    """Refuse other training images than the run began with, and the same ones `in_order`: steps find them by place.
+
+    Raises:
+        CheckFailed: they are others, or in another order.
+    """
+    record = run.read()["data"]
+    found, expected = train.fingerprint, record["fingerprints"]["train"]
+    if found != expected:  # a validation part that was drawn is another one where the order is
+        raise CheckFailed(
+            f"the data is not what {run.path} was trained on, or it comes in another order: fingerprint {found[:12]}, "
+            f"expected {expected[:12]}; give the data as it was or start a new run"
+        )
+    if in_order and record.get("train_order", train.ordered_fingerprint) != train.ordered_fingerprint:
+        raise CheckFailed(
+            f"the images come in another order than {run.path} was begun with, and its steps would see others; give "
+            "the data as it was or start a new run"
+        )
 
 
 def _take(run: RunDirectory, engine: Engine, splits: Splits) -> Artifact:

@@ -1,6 +1,6 @@
 """What the steps see: at the size that is due, split between ranks, and the same wherever the pixels lie."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +126,21 @@ def test_neighbours_of_the_batch_are_mixed(tiny: Callable[..., Recipe], shades: 
 def test_the_mean_colour_is_that_of_all_images(shades: Callable[..., Dataset]) -> None:
     data = shades(70)
     expected = data.images.reshape(-1, 3).mean(0)
-    np.testing.assert_allclose(mean_colour(Resident.of(data, CPU)), expected, rtol=1e-6)
+    np.testing.assert_allclose(mean_colour(Resident.of(data, CPU), 12), expected, rtol=1e-6)
+
+
+def test_the_mean_colour_of_large_images_is_summed_up_a_few_at_once() -> None:
+    """Of streamed ones, four such blocks are in memory."""
+    asked: list[int] = []
+
+    class Asked(Resident):
+        def in_order(self, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+            asked.append(size)
+            return super().in_order(size)
+
+    for size in (32, 64, 256):
+        mean_colour(Asked(torch.zeros(3, size, size, 3, dtype=torch.uint8), torch.zeros(3)), size)
+    assert asked == [1000, 1000, 62]
 
 
 def test_a_mapped_file_is_used_where_it_lies(tmp_path: Path) -> None:

@@ -65,6 +65,18 @@ def test_small_images_for_no_time_are_no_stage(
     assert PyTorchEngine().resolve(found, shades()).epochs == found.epochs
 
 
+def test_stages_that_end_together_are_one(
+    tiny: MakeRecipe, shades: MakeData, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With next to no time for small images."""
+    monkeypatch.setattr(budget, "_stretch", lambda pace, epochs, seconds: 0.0002)
+    monkeypatch.setattr(
+        budget, "measure", lambda recipe, *rest: Pace(recipe, {8: 0.1, 10: 0.2, 12: 0.3}, ending=0.5, steps=100)
+    )
+    recipe = tiny({"input.size": 12, "input.growth": [[0.5, 8], [0.6, 10]]})
+    assert fit([recipe], shades(), None, world, 61.0).input.growth == ((0.0001, 10),)
+
+
 def test_the_dearest_recipe_that_gets_half_of_its_epochs_is_taken(
     tiny: MakeRecipe, shades: MakeData, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,10 +16,11 @@ from safetensors.numpy import load_file
 from torch import nn
 
 import torch_ranks
+from peregrine.engines.pytorch import distributed
 from peregrine.engines.pytorch.device import pick
 from peregrine.engines.pytorch.distributed import Pulse, World, meeting
 from peregrine.engines.pytorch.norms import SynchronisedNorm, synchronise
-from peregrine.errors import MissingDevice
+from peregrine.errors import MachineError, MissingDevice
 from peregrine.signals import StopRequest
 
 pytestmark = pytest.mark.torch
@@ -123,6 +124,29 @@ def test_one_process_is_a_world_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_
     pulse = Pulse(world, 1.0)
     assert pulse.due()
     assert pulse.due()
+
+
+@pytest.mark.parametrize(
+    ("error", "told"), [(RuntimeError("gloo: connection closed by peer"), MachineError), (KeyError("a bug"), KeyError)]
+)
+def test_what_is_pending_is_aborted_before_a_failed_meeting_ends(
+    error: Exception, told: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NCCL would wait for the one that is gone. Here a rank of two that meets nobody, over gloo."""
+    done: list[str] = []
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(distributed, "rendezvous", lambda *_, **__: iter([(torch.distributed.HashStore(), 0, 1)]))
+    monkeypatch.setattr(torch.distributed.ProcessGroup, "abort", lambda group: done.append("abort"))
+    destroy = torch.distributed.destroy_process_group
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: (done.append("destroy"), destroy()))
+    with meeting(tmp_path, StopRequest()):
+        assert torch.distributed.is_initialized()
+    assert done == ["destroy"]
+    with pytest.raises(told), meeting(tmp_path, StopRequest()):
+        raise error
+    assert done == ["destroy", "abort", "destroy"]
+    assert not torch.distributed.is_initialized()
 
 
 def test_parts_cover_everything() -> None:

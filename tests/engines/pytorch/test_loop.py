@@ -13,11 +13,13 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util import tensor_util
+from torch import nn
 
 from peregrine import progress
 from peregrine.engines.base import TrainingJob
 from peregrine.engines.pytorch import optim, train
-from peregrine.engines.pytorch.engine import PyTorchEngine
+from peregrine.engines.pytorch.engine import PyTorchEngine, RestoredModel
+from peregrine.engines.pytorch.graph import Classifier, Normalise
 from peregrine.engines.pytorch.pipeline import Batches, Resident
 from peregrine.errors import Interrupted, MachineError, TrainingDiverged
 from small_runs import StopAt
@@ -184,6 +186,38 @@ def test_the_restored_model_is_the_one_that_was_judged(job: MakeJob, shades, tmp
     assert accuracy == result.history[result.best_epoch - 1]["val_accuracy"]
     assert model.parameters > 1000
     assert model.logits(validation.images[:0]).shape == (0, 3)
+
+
+@pytest.mark.parametrize(("size", "batch"), [(64, 500), (256, 31)])
+def test_of_large_images_few_are_answered_at_once(size: int, batch: int) -> None:
+    """Of any size, it is what comes after the last step, and must not be what needs the most memory."""
+    seen: list[int] = []
+
+    class Counter(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            seen.append(len(images))
+            return images.mean((2, 3))
+
+    model = RestoredModel(Classifier(Normalise(torch.zeros(3), torch.ones(3)), Counter()))  # type: ignore[arg-type]
+    assert model.logits(np.zeros((batch + 1, size, size, 3), np.uint8)).shape == (batch + 1, 3)
+    assert seen == [batch, 1]
+
+
+def test_running_out_of_memory_after_training_does_not_blame_the_batch(
+    job: MakeJob, shades, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    result = PyTorchEngine().train(job(changes={"epochs": 1}))
+    model = PyTorchEngine().restore(result.recipe, result.checkpoint, 3)
+
+    def starve(*arguments: object) -> None:
+        torch.empty(2**62, dtype=torch.uint8)
+
+    monkeypatch.setattr(Classifier, "logits", starve)
+    with pytest.raises(MachineError, match=r"^memory ran out while the trained model answered images of 12 pixels; "):
+        model.logits(shades().images)
+    monkeypatch.setattr("peregrine.engines.pytorch.engine.load_weights", starve)
+    with pytest.raises(MachineError, match=r"; close other programs and go on with --resume, which repeats no step$"):
+        PyTorchEngine().restore(result.recipe, result.checkpoint, 3)
 
 
 def test_epochs_are_logged(job: MakeJob, caplog: pytest.LogCaptureFixture) -> None:

@@ -35,6 +35,15 @@ print(tf.config.threading.get_intra_op_parallelism_threads())
     assert machine.python(script).stdout == "3\n"
 
 
+def test_fp32_means_fp32() -> None:
+    """On GPUs, TensorFlow would multiply with 10 bits."""
+    script = """
+from peregrine.engines.tensorflow.library import tf
+print(tf.config.experimental.tensor_float_32_execution_enabled())
+"""
+    assert machine.python(script).stdout == "False\n"
+
+
 def test_keras_on_another_backend_is_refused() -> None:
     script = """
 import keras

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ import pytest
 pytest.importorskip("peregrine.engines.tensorflow.library", reason="needs the extra tensorflow", exc_type=ImportError)
 import small_runs
 from peregrine import host, progress
+from peregrine.dataset import Dataset
 from peregrine.engines.base import TrainingResult
-from peregrine.engines.tensorflow import precision, train
+from peregrine.engines.tensorflow import engine, network, precision, train
 from peregrine.engines.tensorflow.checkpoint import load_model
 from peregrine.engines.tensorflow.engine import TensorFlowEngine
 from peregrine.engines.tensorflow.library import tf
@@ -169,6 +171,47 @@ def test_running_out_of_memory_names_the_batch_size(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(Steps, "train", starve)
     with pytest.raises(MachineError, match=r"memory ran out with batch_size=16; use a smaller one, --set batch_size=8"):
         train_once(tmp_path / "run")
+
+
+def test_running_out_of_memory_after_training_does_not_blame_the_batch(
+    straight: TrainingResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def starve(*arguments: object) -> None:
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    model = TensorFlowEngine().restore(straight.recipe, straight.checkpoint, 4)
+    monkeypatch.setattr(model, "_logits", starve)
+    with pytest.raises(MachineError, match=r"^memory ran out while the trained model answered images of 12 pixels; "):
+        model.logits(small_runs.splits().train.images)
+    monkeypatch.setattr(engine, "load_model", starve)
+    with pytest.raises(MachineError, match=r"; close other programs and go on with --resume, which repeats no step$"):
+        TensorFlowEngine().restore(straight.recipe, straight.checkpoint, 4)
+
+
+@pytest.mark.parametrize(("size", "batch"), [(64, 500), (256, 31)])
+def test_of_large_images_few_are_answered_at_once(
+    size: int, batch: int, straight: TrainingResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the trained model after the last step, and by the one that is judged after each epoch."""
+    seen: list[int] = []
+
+    def answer(images: Any, labels: Any = None) -> Any:
+        seen.append(len(images))
+        answers = tf.zeros([len(images), 4])
+        return answers if labels is None else (tf.reduce_sum(answers), tf.argmax(answers, axis=1))
+
+    images = np.zeros((batch + 1, size, size, 3), np.uint8)
+    model = TensorFlowEngine().restore(straight.recipe, straight.checkpoint, 4)
+    monkeypatch.setattr(model, "_logits", answer)
+    assert model.logits(images).shape == (batch + 1, 4)
+    judged = Dataset(images, np.zeros(batch + 1, np.int64), np.arange(batch + 1).astype(str), small_runs.CLASSES)
+    steps = Steps.__new__(Steps)  # without the networks, which are of another size
+    steps._data = SimpleNamespace(validation=judged)  # type: ignore[assignment]
+    steps._model = steps._copy = None
+    steps._judge = answer
+    monkeypatch.setattr(network, "copy_weights", lambda source, target: None)
+    assert len(steps.judge()[1]) == batch + 1
+    assert seen == [batch, 1] * 2
 
 
 def test_weights_of_another_network_are_refused(straight: TrainingResult, tmp_path: Path) -> None:

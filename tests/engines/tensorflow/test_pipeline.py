@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 
 pytest.importorskip("peregrine.engines.tensorflow.library", reason="needs the extra tensorflow", exc_type=ImportError)
 import small_runs
+from peregrine import host
+from peregrine.engines.tensorflow import strategy
 from peregrine.engines.tensorflow.batches import Batches
 from peregrine.engines.tensorflow.library import tf
 from peregrine.engines.tensorflow.pipeline import Block, Resident, Streamed, order, source
@@ -17,6 +20,8 @@ pytestmark = pytest.mark.tensorflow
 DATA = small_runs.patterns(50, 0)
 SIZE = 16
 ALONE = tf.distribute.get_strategy()
+DEVICES = ("/job:localhost/replica:0/task:0/device:GPU:0", "/job:localhost/replica:0/task:0/device:GPU:1")
+MIRRORED = SimpleNamespace(num_replicas_in_sync=2, extended=SimpleNamespace(worker_devices=DEVICES))
 
 
 def batches(changes: dict[str, Any] | None = None) -> Batches:
@@ -104,6 +109,25 @@ def test_the_next_block_is_read_while_this_one_is_used(monkeypatch: pytest.Monke
         for start in range(0, 50, 10):
             streamed.block(visits, start, start + 10)
     assert read == [10] * 5
+
+
+@pytest.mark.parametrize("chosen", [ALONE, MIRRORED], ids=["alone", "mirrored"])
+def test_on_gpus_their_memory_decides_too(chosen: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a GPU: what TensorFlow and the driver would say of some, and what would go there."""
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: ["GPU:0"])
+    monkeypatch.setattr(strategy, "on_replicas", lambda chosen, make: (make(),))
+    enough = 3 * DATA.images.nbytes
+    for memory, kind in ((enough, Resident), (enough - 3, Streamed), (None, Resident)):  # None: another maker's GPU
+        monkeypatch.setattr(host, "gpu_memory_bytes", lambda found=memory: found)
+        with source(DATA, chosen) as made:
+            assert isinstance(made, kind)
+
+
+def test_without_gpus_theirs_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "gpu_memory_bytes", lambda: 0)
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [])
+    with source(DATA, ALONE) as made:
+        assert isinstance(made, Resident)
 
 
 def test_the_memory_decides_and_no_thread_stays(monkeypatch: pytest.MonkeyPatch) -> None:

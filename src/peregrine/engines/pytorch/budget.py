@@ -197,8 +197,8 @@ def _filled(pace: Pace, seconds: float) -> Recipe:
         return abs(pace.run(*plan) - seconds) > CLOSE * seconds, abs(plan[1] - own)
 
     epochs, stretch = min(plans, key=badness)
-    stages = ((round(stretch * until, 4), size) for until, size in _growth(recipe))
-    growth = [[until, size] for until, size in stages if until > 0]  # a share of nothing is no stage
+    stages = {round(stretch * until, 4): size for until, size in _growth(recipe)}  # of two that end together, the later
+    growth = [[until, size] for until, size in stages.items() if until > 0]  # a share of nothing is no stage
     plural = "s" if epochs > 1 else ""
     logger.info("%s for %d epoch%s will take about %.0f s", recipe.name, epochs, plural, pace.run(epochs, stretch))
     return recipe.changed({"epochs": epochs, "input.growth": growth})

@@ -58,23 +58,17 @@ def synchronise(device: torch.device) -> None:
 
 
 @contextlib.contextmanager
-def memory_explained(batch_size: int) -> Iterator[None]:
-    """Turn PyTorch's ways of saying that memory ran out into one that names the batch size.
+def memory_explained(explanation: MachineError) -> Iterator[None]:
+    """Turn PyTorch's ways of saying that memory ran out into one.
 
     Raises:
-        MachineError: memory ran out inside the block.
+        MachineError: `explanation`, if memory ran out inside the block.
     """
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
-        raise _out_of_memory(batch_size) from error
+        raise explanation from error
     except RuntimeError as error:  # the CPU's allocator has no class of its own
         if "DefaultCPUAllocator" not in str(error) and "could not create a memory" not in str(error):
             raise
-        raise _out_of_memory(batch_size) from error
-
-
-def _out_of_memory(batch_size: int) -> MachineError:
-    return MachineError(
-        f"memory ran out with batch_size={batch_size}; use a smaller one, --set batch_size={max(1, batch_size // 2)}"
-    )
+        raise explanation from error

@@ -113,6 +113,7 @@ def meeting(run: Path | None, stop: StopRequest) -> Iterator[World]:
         yield World(device, mine)
         return
     path = "PATH" if started.rank and run else mine  # until the first rank has told it
+    group = None
     try:
         # Numbers that the host has travel by gloo, which notices a rank that is gone; NCCL is for what lies on GPUs.
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
@@ -124,6 +125,8 @@ def meeting(run: Path | None, stop: StopRequest) -> Iterator[World]:
         yield World(device, path, rank, ranks, group)
     except BaseException as error:
         stop.ends_anyway = True
+        if group is not None:
+            group.abort()  # NCCL would wait for what is pending, and who is gone never does its part of it
         if not _is_loss(error):
             raise
         way_on = f" with --resume --run {path}" if path else ""

@@ -8,10 +8,11 @@ import numpy.typing as npt
 import torch
 
 from peregrine.augmentation import Augmentation
-from peregrine.dataset import Dataset, ImageArray
+from peregrine.dataset import Dataset, ImageArray, at_once
+from peregrine.engines import memory
 from peregrine.engines.base import TrainedModel, TrainingJob, TrainingResult
 from peregrine.engines.pytorch import budget, train
-from peregrine.engines.pytorch.device import pick
+from peregrine.engines.pytorch.device import memory_explained, pick
 from peregrine.engines.pytorch.distributed import meeting
 from peregrine.engines.pytorch.graph import (
     Classifier,
@@ -28,7 +29,7 @@ from peregrine.formats import FORMATS
 from peregrine.recipe import Recipe
 from peregrine.signals import StopRequest
 
-BATCH = 500  # images at once in `logits`
+BATCH = 500  # images at once in `logits`, if they are small
 
 
 class PyTorchEngine:
@@ -84,11 +85,13 @@ class PyTorchEngine:
 
         Raises:
             DamagedFile: the checkpoint is not of this model.
+            MachineError: memory ran out.
         """
         assert recipe.input.size != "auto"  # the recipe is resolved
-        classifier = build_classifier(recipe.model, recipe.input.size, class_count)
-        load_weights(classifier, checkpoint)
-        return RestoredModel(classifier.to(pick()).eval())
+        with memory_explained(memory.ran_out_in_answers(recipe.input.size)):
+            classifier = build_classifier(recipe.model, recipe.input.size, class_count)
+            load_weights(classifier, checkpoint)
+            return RestoredModel(classifier.to(pick()).eval())
 
 
 class RestoredModel:
@@ -104,10 +107,16 @@ class RestoredModel:
 
     @torch.inference_mode()
     def logits(self, images: ImageArray) -> npt.NDArray[np.float32]:
-        """uint8 `(N, H, W, 3)` to float32 `(N, C)`."""
-        device = self._classifier.temperature.device
-        parts = (as_tensor(images[start : start + BATCH]) for start in range(0, max(1, len(images)), BATCH))
-        return torch.cat([self._classifier.logits(part.to(device)).cpu() for part in parts]).numpy()
+        """uint8 `(N, H, W, 3)` to float32 `(N, C)`.
+
+        Raises:
+            MachineError: memory ran out.
+        """
+        device, size = self._classifier.temperature.device, images.shape[1]
+        count = at_once(BATCH, size)
+        parts = (as_tensor(images[start : start + count]) for start in range(0, max(1, len(images)), count))
+        with memory_explained(memory.ran_out_in_answers(size)):
+            return torch.cat([self._classifier.logits(part.to(device)).cpu() for part in parts]).numpy()
 
     def save(self, folder: Path, temperature: float) -> None:
         """Write the ancestor's weights, with the temperature among them."""
@@ -136,16 +145,9 @@ def _check_augmentation(wanted: Augmentation, size: int) -> None:
 
 
 def _check_growth(recipe: Recipe, size: int) -> None:
-    """Stages come one after the other and do not enlarge the images."""
-    until = 0.0
-    for stage in recipe.input.growth:
-        if stage[0] <= until:
+    """Stages do not enlarge the images."""
+    for _, small in recipe.input.growth:
+        if small > size:
             raise RecipeError(
-                f"input.growth has stages [until, size] with rising until, above 0; got {stage[0]} after {until}"
-            )
-        until = stage[0]
-        if stage[1] > size:
-            raise RecipeError(
-                f"input.growth has sizes up to the images' own, {size} pixels; got {stage[1]}; "
-                "use --set input.growth=[]"
+                f"input.growth has sizes up to the images' own, {size} pixels; got {small}; use --set input.growth=[]"
             )

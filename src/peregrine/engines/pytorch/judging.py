@@ -5,17 +5,12 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from peregrine.dataset import Labels
+from peregrine.dataset import Labels, at_once
 from peregrine.engines.pytorch.graph import Classifier
 from peregrine.engines.pytorch.pipeline import Source
 
 JUDGED_BATCH = 500  # images at once, of
 JUDGED_SIDE = 32  # pixels; of larger ones fewer, for the memory that their activations take
-
-
-def at_once(size: int) -> int:
-    """How many images of `size` pixels are judged at once."""
-    return max(1, JUDGED_BATCH * JUDGED_SIDE**2 // max(JUDGED_SIDE, size) ** 2)
 
 
 def judge(classifier: Classifier, data: Source, size: int, between: Callable[[], None]) -> tuple[float, float, Labels]:
@@ -30,7 +25,7 @@ def judge(classifier: Classifier, data: Source, size: int, between: Callable[[],
     classifier.eval()
     loss, hits = torch.zeros(2, dtype=torch.float64, device=data.labels.device)
     predicted = []
-    for images, labels in data.in_order(at_once(size)):
+    for images, labels in data.in_order(at_once(JUDGED_BATCH, size, JUDGED_SIDE)):
         between()
         with torch.inference_mode():
             logits = classifier.logits(images)

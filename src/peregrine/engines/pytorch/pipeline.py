@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from peregrine import arrays
-from peregrine.dataset import Dataset, ImageArray, Images, channel_statistics, packed
+from peregrine.dataset import Dataset, ImageArray, Images, at_once, channel_statistics, packed
 from peregrine.engines.pytorch.augment import augment, to_network
 from peregrine.engines.pytorch.mixing import mix
 from peregrine.engines.pytorch.plan import EpochPlan, plan_epoch
@@ -25,7 +25,7 @@ from peregrine.errors import RecipeError
 from peregrine.recipe import Recipe
 
 AHEAD = 3  # blocks that are named before they are needed
-SUMMED = 1000  # images at once
+SUMMED = 1000  # images at once, if they are small
 
 
 class Source(Protocol):
@@ -128,7 +128,7 @@ class Batches:
         self.mine = _part(self.size, rank, ranks)
         self.per_epoch = len(data) // self.size
         self.total = self.per_epoch * recipe.epochs
-        self._mean = mean_colour(data) if recipe.augmentation.cutout else torch.zeros(3)
+        self._mean = mean_colour(data, self._full_size) if recipe.augmentation.cutout else torch.zeros(3)
 
     def plan(self, epoch: int) -> EpochPlan:
         """What happens to the images in an epoch, counted from 0."""
@@ -167,16 +167,25 @@ class Batches:
         return Batch(to_network(images, self._image_size(epoch * self.per_epoch + step)), labels, mixed)
 
     def _image_size(self, done: int) -> int:
+        growth = self._recipe.input.growth
+        return next((small for until, small in growth if done < until * self.total), self._full_size)
+
+    @property
+    def _full_size(self) -> int:
         size = self._recipe.input.size
         assert size != "auto"  # `resolve` has filled it in
-        return next((small for until, small in self._recipe.input.growth if done < until * self.total), size)
+        return size
 
 
-def mean_colour(data: Source) -> Tensor:
-    """Of all images' channels, float32 `(3,)`; summed as integers, so that it is the same on every device."""
+def mean_colour(data: Source, size: int) -> Tensor:
+    """Of all images' channels, float32 `(3,)`; summed as integers, so that it is the same on every device.
+
+    Args:
+        size: side of the images, in pixels.
+    """
     total = torch.zeros(3, dtype=torch.int64, device=data.labels.device)
     pixels = 0
-    for images, _ in data.in_order(SUMMED):
+    for images, _ in data.in_order(at_once(SUMMED, size)):
         total += images.sum((1, 2), dtype=torch.int32).sum(0)  # five times as fast as in int64 at once
         pixels += images[..., 0].numel()
     return (total.double() / pixels).float()

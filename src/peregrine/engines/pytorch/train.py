@@ -12,7 +12,7 @@ from torch import nn
 
 from peregrine import progress
 from peregrine.dataset import Dataset, Labels
-from peregrine.engines import board, resume
+from peregrine.engines import board, memory, resume
 from peregrine.engines.base import TrainingJob, TrainingResult
 from peregrine.engines.events import EventWriter
 from peregrine.engines.history import EpochRow, History, check_loss
@@ -49,7 +49,7 @@ logger = logging.getLogger("peregrine")
 def train(job: TrainingJob) -> TrainingResult:
     """Train to the end of the recipe; see `engines.base.Engine.train`."""
     with (
-        memory_explained(job.recipe.batch_size),
+        memory_explained(memory.ran_out_in_steps(job.recipe.batch_size)),
         meeting(job.run.path, job.stop) as world,
         contextlib.ExitStack() as opened,
     ):

@@ -7,16 +7,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from peregrine.dataset import Dataset, ImageArray
+from peregrine.dataset import Dataset, ImageArray, at_once
+from peregrine.engines import memory
 from peregrine.engines.base import TrainedModel, TrainingJob, TrainingResult
 from peregrine.engines.statistics import sample
 from peregrine.engines.tensorflow import network, train
 from peregrine.engines.tensorflow.checkpoint import fitting, load_model, save_model
+from peregrine.engines.tensorflow.memory import memory_explained
 from peregrine.errors import RecipeError
 from peregrine.formats import FORMATS
 from peregrine.recipe import Recipe
 
-INFERENCE_BATCH = 500
+BATCH = 500  # images at once in `logits`, if they are small
 
 
 class TensorFlowEngine:
@@ -91,10 +93,13 @@ class TensorFlowEngine:
 
         Raises:
             DamagedFile: the checkpoint cannot be read, or is of another model.
+            MachineError: memory ran out.
         """
-        trained = load_model(checkpoint)
-        with fitting(checkpoint):
-            return KerasModel(recipe, class_count, trained)
+        assert recipe.input.size != "auto"  # the recipe is resolved
+        with memory_explained(memory.ran_out_in_answers(recipe.input.size)):
+            trained = load_model(checkpoint)
+            with fitting(checkpoint):
+                return KerasModel(recipe, class_count, trained)
 
 
 class KerasModel:
@@ -112,11 +117,17 @@ class KerasModel:
         return int(self._model.count_params())
 
     def logits(self, images: ImageArray) -> npt.NDArray[np.float32]:
-        """uint8 `(N, H, W, 3)` to float32 `(N, C)`."""
-        answers = np.empty((len(images), self._class_count), np.float32)
-        for start in range(0, len(images), INFERENCE_BATCH):
-            part = images[start : start + INFERENCE_BATCH]
-            answers[start : start + len(part)] = self._logits(np.ascontiguousarray(part)).numpy()
+        """uint8 `(N, H, W, 3)` to float32 `(N, C)`.
+
+        Raises:
+            MachineError: memory ran out.
+        """
+        answers, size = np.empty((len(images), self._class_count), np.float32), images.shape[1]
+        count = at_once(BATCH, size)
+        with memory_explained(memory.ran_out_in_answers(size)):
+            for start in range(0, len(images), count):
+                part = images[start : start + count]
+                answers[start : start + len(part)] = self._logits(np.ascontiguousarray(part)).numpy()
         return answers
 
     def save(self, folder: Path, temperature: float) -> None:

@@ -49,5 +49,6 @@ use_threads(host.threads())
 for _gpu in tf.config.list_physical_devices("GPU"):
     with contextlib.suppress(RuntimeError):  # somebody used TensorFlow before us and decided
         tf.config.experimental.set_memory_growth(_gpu, True)
+tf.config.experimental.enable_tensor_float_32_execution(False)  # fp32 means fp32; who wants speed takes bf16
 
 __all__ = ["keras", "tf", "use_threads"]

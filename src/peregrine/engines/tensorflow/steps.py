@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from peregrine.dataset import Dataset, Images
+from peregrine.dataset import Dataset, Images, at_once
 from peregrine.engines.events import Floats
 from peregrine.engines.statistics import class_weights, sample
 from peregrine.engines.tensorflow import network, norms, optim, strategy
@@ -21,7 +21,7 @@ from peregrine.engines.tensorflow.pipeline import Block, Source, colours
 from peregrine.engines.tensorflow.starting import Start
 from peregrine.recipe import Recipe
 
-JUDGED_BATCH = 500  # validation images at once
+JUDGED_BATCH = 500  # validation images at once, if they are small
 
 Variables = list[npt.NDArray[Any]]
 
@@ -228,8 +228,9 @@ class Steps:
         assert judged is not None
         network.copy_weights(self._model, self._copy)
         loss, answers = 0.0, np.empty(len(judged), np.int64)
-        for start in range(0, len(judged), JUDGED_BATCH):
-            part = slice(start, start + JUDGED_BATCH)
+        count = at_once(JUDGED_BATCH, judged.image_size[0])
+        for start in range(0, len(judged), count):
+            part = slice(start, start + count)
             images, labels = np.ascontiguousarray(judged.images[part]), judged.labels[part].astype(np.int32)
             sums, found = self._judge(images, labels)
             loss += float(sums)

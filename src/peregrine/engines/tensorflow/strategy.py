@@ -34,6 +34,13 @@ def choose(settings: recipe.Strategy) -> Any:
     return tf.distribute.get_strategy()
 
 
+def on_gpus(chosen: Any) -> bool:
+    """Whether the replicas that a strategy has in this process are on GPUs; a single one is where TensorFlow likes."""
+    if chosen.num_replicas_in_sync == 1:
+        return bool(tf.config.list_logical_devices("GPU"))
+    return any("GPU" in device for device in chosen.extended.worker_devices)
+
+
 def on_replicas(chosen: Any, make: Callable[[], Any]) -> tuple[Any, ...]:
     """A tensor on the device of each replica that a strategy has in this process; see `mine`."""
     if chosen.num_replicas_in_sync == 1:

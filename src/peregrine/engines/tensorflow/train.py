@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from peregrine import progress
 from peregrine.dataset import Labels
-from peregrine.engines import board
+from peregrine.engines import board, memory
 from peregrine.engines.base import TrainingJob, TrainingResult
 from peregrine.engines.events import EventWriter
 from peregrine.engines.history import EpochRow, check_loss
@@ -16,6 +16,7 @@ from peregrine.engines.tensorflow import pipeline, record
 from peregrine.engines.tensorflow.checkpoint import Position, Sums, checkpoint_names, save_model, save_state
 from peregrine.engines.tensorflow.legs import leg_of
 from peregrine.engines.tensorflow.library import tf
+from peregrine.engines.tensorflow.memory import memory_explained
 from peregrine.engines.tensorflow.pipeline import Block
 from peregrine.engines.tensorflow.prepare import Prepared, prepare, timed
 from peregrine.errors import MachineError
@@ -31,14 +32,9 @@ logger = logging.getLogger("peregrine")
 def train(job: TrainingJob) -> TrainingResult:
     """Train to the end of the recipe; see `engines.base.Engine.train`."""
     try:
-        with prepare(job) as prepared:
+        with memory_explained(memory.ran_out_in_steps(job.recipe.batch_size)), prepare(job) as prepared:
             loop = _Loop(job, prepared)
             loop.run()
-    except (tf.errors.ResourceExhaustedError, MemoryError) as error:
-        size = job.recipe.batch_size
-        raise MachineError(
-            f"memory ran out with batch_size={size}; use a smaller one, --set batch_size={max(1, size // 2)}"
-        ) from error
     except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
         raise MachineError(
             f"a worker of this run is gone; start all of them again with --resume --run {job.run.path}"
