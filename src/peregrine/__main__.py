@@ -5,6 +5,8 @@ from typing import Any
 
 from peregrine import signals
 
+CTRL_C = 130
+
 
 def main() -> None:
     """Run the command line and leave with the status that the outcome deserves."""
@@ -25,13 +27,15 @@ def run(arguments: list[str], debug: bool = False) -> int:
     click_exception = typer.BadParameter.__mro__[2]
     try:
         status = app(arguments, prog_name="peregrine", standalone_mode=False)
+        if status == CTRL_C:  # newer versions of Typer give this for a KeyboardInterrupt
+            raise KeyboardInterrupt
         sys.stdout.flush()
         return status if isinstance(status, int) else 0
     except BrokenPipeError:  # the reader of a pipe has seen enough
         sys.stderr.close()
         return 0
     except (KeyboardInterrupt, typer.Abort):
-        return _say("stopped by Ctrl-C", 130)
+        return _say("stopped by Ctrl-C", CTRL_C)
     except signals.Terminated:
         return _say("stopped by SIGTERM", 143)
     except Exception as error:

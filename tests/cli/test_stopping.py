@@ -63,7 +63,12 @@ def test_a_polite_signal_saves(tmp_path: Path, signum: signal.Signals, status: i
     assert [row["epoch"] for row in history(tmp_path)] == list(range(1, EPOCHS + 1))
 
 
-def test_sigterm_clears_up_after_an_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("signum", "status", "name"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")]
+)
+def test_a_signal_clears_up_after_an_export(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signum: signal.Signals, status: int, name: str
+) -> None:
     """Nothing saves then: the worker is gone, the copies of the images are, and the run says what happened."""
     temporary = tmp_path / "temporary"
     temporary.mkdir()
@@ -71,10 +76,10 @@ def test_sigterm_clears_up_after_an_export(tmp_path: Path, monkeypatch: pytest.M
     process = start(tmp_path, "run", "--set", "epochs=1")
     wait_for((tmp_path / "r" / "logs" / "worker-export-torch_to_onnx.log").exists, process)
     assert list((tmp_path / "r" / "cache").glob(".tmp-*/images.npy"))
-    process.terminate()
+    process.send_signal(signum)
     _, stderr = process.communicate(timeout=20)
-    assert process.returncode == 143, stderr
-    assert stderr.splitlines()[-1] == "peregrine: stopped by SIGTERM"
+    assert process.returncode == status, stderr
+    assert stderr.splitlines()[-1] == f"peregrine: stopped by {name}"
     assert not list(temporary.glob("peregrine-*"))
     assert not list((tmp_path / "r").rglob(".tmp-*"))
     content = json.loads((tmp_path / "r" / "run.json").read_text())
