@@ -13,7 +13,8 @@ def row(candidate: str, per_s: float) -> dict[str, Any]:
     return {
         "candidate": candidate, "precision": "fp32", "threads": 2, "driver": "loadgen", "latency_ms_p50": 1e3 / per_s,
         "latency_ms_p99": 2e3 / per_s, "throughput_per_s": per_s, "throughput_spread": 0.042, "test_split_seconds": 1.5,
-        "size_bytes": 8_000_000, "batch_size": 250, "accuracy": 0.9123, "accuracy_mode": {"images": 10_000, "agreement": 0.9987},
+        "size_bytes": 8_000_000, "batch_size": 250, "accuracy": 0.9123,
+        "accuracy_mode": {"images": 10_000, "agreement": 0.9987},
         "cold_start_seconds": 0.81, "load_seconds": 0.25, "peak_memory_bytes": 123_000_000,
         "images_per_s_from_bytes": 777.0, "server": {"target_qps": 350.0, "latency_ms_p99": 21.5, "valid": False},
     }  # fmt: skip
