@@ -128,8 +128,8 @@ class Dataset:
             digest = prefixes[label].copy()
             digest.update(np.ascontiguousarray(image))
             digests.append(digest.digest())
-        sorted_, ordered = (hashlib.sha256(b"".join(order)).hexdigest() for order in (sorted(digests), digests))
-        return sorted_, ordered
+        by_hash, in_order = (hashlib.sha256(b"".join(order)).hexdigest() for order in (sorted(digests), digests))
+        return by_hash, in_order
 
     def subset(self, indices: npt.ArrayLike | slice) -> "Dataset":
         """The images at `indices`, in that order; of a memory map, none is read."""
@@ -270,12 +270,12 @@ def channel_statistics(images: ImageArray, there: arrays.Place | None = None) ->
     """
     pixels = math.prod(images.shape[:3])
     place = there or arrays.choose("statistics", pixels)
-    at_once = max(1, place.pixels // (images.shape[1] * images.shape[2]))
+    count = max(1, place.pixels // (images.shape[1] * images.shape[2]))
     sums = np.zeros((2, 3), np.int64)
     parts: Iterable[Any] = (images,) if there else blocks(images)
     for block in parts:
-        for start in range(0, block.shape[0], at_once):
-            some = place.bring(block[start : min(start + at_once, block.shape[0]), ...])
+        for start in range(0, block.shape[0], count):
+            some = place.bring(block[start : min(start + count, block.shape[0]), ...])
             sums += place.fetch(_sums(some, place.xp)).astype(np.int64)
     mean, square = sums / pixels
     return mean.tolist(), np.sqrt(np.maximum(square - mean**2, 0)).tolist()
