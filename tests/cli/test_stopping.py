@@ -19,9 +19,16 @@ EPOCHS = 16
 
 
 def start(folder: Path, verb: str, *arguments: str) -> "subprocess.Popen[str]":
-    """A run that lasts for seconds."""
+    """A run that lasts for seconds, and that Ctrl-C stops even if these tests run in a shell's background."""
     command = [*COMMAND, verb, "--data", "digits", "--run", "r", "--set", f"epochs={EPOCHS}", *arguments]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def wait_for(there: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
