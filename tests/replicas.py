@@ -55,8 +55,8 @@ def main(out: str, devices: str) -> None:
 
 def epoch(recipe: Recipe, chosen: Any) -> dict[str, Any]:
     images = data()
-    prepared = TrainingData.of(recipe, images, None, chosen)
-    steps = Steps(recipe, prepared, "fp32")
+    source = pipeline.Resident(images, chosen)
+    steps = Steps(recipe, TrainingData.of(recipe, images, None, chosen, source), "fp32")
     if recipe.model.name == "cnn":
         for layer in steps._model.layers:
             layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
@@ -67,7 +67,7 @@ def epoch(recipe: Recipe, chosen: Any) -> dict[str, Any]:
     for first, last in ((0, 1), (1, count)):
         places = first * recipe.batch_size, min(last * recipe.batch_size, len(images))
         rates = np.full(last - first, recipe.optimizer.learning_rate, np.float32)
-        found[f"losses {last}"], _ = steps.train(leg, prepared.source.block(order, *places), 0, first, rates)
+        found[f"losses {last}"], _ = steps.train(leg, source.block(order, *places), 0, first, rates)
         found |= {f"state {last}, {number}": value for number, value in enumerate(steps.read())}
     return found
 
