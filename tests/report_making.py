@@ -161,7 +161,7 @@ def fill(run: RunDirectory, validation: float | str = 0.1) -> None:
         "training_history": history(judged=validation != "none"),
         "inference_results": evaluation,
         "parity": {"split": "test", "images": 2_000, "ancestor": "cd" * 32, "rows": proofs, "skipped": skipped},
-        "benchmark": {"host": host.describe(), "test_images": 2_000, "throughput_batch": 250, "rows": rows},
+        "benchmark": {"host": host.describe(), "test_images": 2_000, "rows": rows},
     }
     for name, content in results.items():
         files.write_json(run.results / f"{name}.json", content)

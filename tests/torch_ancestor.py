@@ -7,6 +7,7 @@ import torch
 
 import making
 from peregrine.artifact import ANCESTOR, Artifact, Golden
+from peregrine.dataset import channel_statistics
 from peregrine.engines.pytorch.engine import RestoredModel
 from peregrine.engines.pytorch.graph import Normalise, build_classifier
 from peregrine.metrics import softmax
@@ -21,7 +22,7 @@ def write(path: Path, size: int = 12, temperature: float = 1.7, **options: Any) 
     model = ModelChoice.model_validate(chosen)
     images = making.images(64, size)
     classifier = build_classifier(model, size, len(CLASSES))
-    classifier.normalise = Normalise.of(images)
+    classifier.normalise = Normalise.by(*channel_statistics(images))
     pixels = torch.from_numpy(images)
     classifier.network.fit(classifier.normalise(pixels.permute(0, 3, 1, 2).float()))
     for weight in classifier.network.parameters():

@@ -105,8 +105,7 @@ def reliability_bins(probabilities: Floats, labels: Labels) -> list[dict[str, fl
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, section 2 (15 bins).
     """
     confidence = probabilities.max(1)
-    sound = confidence >= 0  # a number
-    confidence, right = confidence[sound], (probabilities.argmax(1) == labels)[sound]
+    right = probabilities.argmax(1) == labels
     index = np.minimum((confidence * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
     steps = np.rint(confidence.astype(np.float64) * _CONFIDENCE_STEPS).astype(np.int64)
     bins = tables.group_sums({"bin": index}, {"confidence": steps, "right": right})

@@ -28,7 +28,7 @@ DRIVERS = [
     ),
 ]
 CONTRACT = {
-    "schema", "mode", "host", "versions", "scenarios", "test_images", "fingerprint", "throughput_batch", "rounds",
+    "schema", "mode", "host", "versions", "scenarios", "test_images", "fingerprint", "rounds",
     "round_seconds", "warmup_seconds", "baseline", "noise", "preprocess", "rows", "comparisons", "pareto", "sweep",
     "skipped",
 }  # fmt: skip

@@ -17,10 +17,9 @@ import numpy as np
 from peregrine import catalog, errors, files, host, progress
 from peregrine.artifact import Artifact
 from peregrine.candidate import Candidate, candidates
-from peregrine.dataset import Dataset, Splits, at_once
+from peregrine.dataset import Dataset, Splits
 from peregrine.errors import CheckFailed, MissingDependency, MissingDevice, UsageError, machine_error, suggestion
 from peregrine.rundir import RunDirectory
-from peregrine.runtimes.base import BATCH
 from peregrine.stages import plots, ratios
 from peregrine.stages.benchmark_rows import row, write_samples
 from peregrine.stages.decoding import decoding, encode
@@ -293,7 +292,6 @@ def _measure(
         "scenarios": list(plan.scenarios),
         "test_images": len(subjects[0].test),
         "fingerprint": subjects[0].test.fingerprint,
-        "throughput_batch": min(at_once(BATCH, subjects[0].test.image_size[0]), len(subjects[0].test)),
         "rounds": plan.rounds,
         "round_seconds": plan.seconds,
         "warmup_seconds": max((each["warmup_seconds"] for each in rows), default=0.0),

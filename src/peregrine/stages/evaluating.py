@@ -43,8 +43,8 @@ def evaluate(
 
     Judging a whole run on its own test split writes `results/inference_results.json` and its pictures; of anything else
     the Artifact learns the main figures. Where there is only permission to read, nothing is kept, and a warning says
-    so. What is written is without test-time augmentation, whatever is asked for: so
-    the model is exported, proved and measured.
+    so. What is written is without test-time augmentation, whatever is asked for: so the model is exported, proved and
+    measured.
 
     Args:
         target: a run (its trained model is judged) or an Artifact.

@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("peregrine.engines.tensorflow.library", reason="needs the extra tensorflow", exc_type=ImportError)
 import small_runs
 from peregrine import __version__
+from peregrine.dataset import channel_statistics
 from peregrine.engines.history import History
 from peregrine.engines.tensorflow import network
 from peregrine.engines.tensorflow.checkpoint import (
@@ -38,7 +39,8 @@ STEPS = 12  # 2 epochs of 6 steps
 def trained() -> Any:
     """A compiled network after some steps."""
     data = small_runs.patterns(small_runs.TRAIN, 0)
-    model = network.plain(RECIPE, len(small_runs.CLASSES), network.Normalisation.of(data.images))
+    normalisation = network.Normalisation.by(*channel_statistics(data.images))
+    model = network.plain(RECIPE, len(small_runs.CLASSES), normalisation)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(0.01), loss, metrics=["accuracy"])
     model.fit(data.images.astype(np.float32), data.labels, batch_size=small_runs.BATCH, epochs=2, verbose=0)

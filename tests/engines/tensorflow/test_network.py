@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("peregrine.engines.tensorflow.library", reason="needs the extra tensorflow", exc_type=ImportError)
 import small_runs
+from peregrine.dataset import channel_statistics
 from peregrine.engines.tensorflow import network
 from peregrine.engines.tensorflow.checkpoint import load_model, save_model
 from peregrine.engines.tensorflow.library import keras
@@ -83,7 +84,7 @@ def test_the_first_weights_come_from_the_seed_and_leave_no_trace() -> None:
 def test_normalisation_gives_mean_0_and_deviation_1_and_bears_a_flat_channel() -> None:
     pixels = images(50).copy()
     pixels[..., 2] = 7
-    found = network.Normalisation.of(pixels)
+    found = network.Normalisation.by(*channel_statistics(pixels))
     normalised = pixels * np.array(found.scale) + np.array(found.offset)
     np.testing.assert_allclose(normalised.mean((0, 1, 2)), 0, atol=1e-6)
     np.testing.assert_allclose(normalised.std((0, 1, 2)), [1, 1, 0], atol=1e-6)

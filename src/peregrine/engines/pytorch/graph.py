@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from peregrine import catalog, files
 from peregrine.artifact import Artifact
-from peregrine.dataset import ImageArray, channel_statistics
 from peregrine.engines.pytorch.models.base import Network
 from peregrine.engines.pytorch.record import to_metadata
 from peregrine.engines.record import Record
@@ -41,11 +40,6 @@ class Normalise(nn.Module):
         super().__init__()
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
-
-    @classmethod
-    def of(cls, images: ImageArray) -> Self:
-        """By the statistics of uint8 `(N, H, W, 3)`."""
-        return cls.by(*channel_statistics(images))
 
     @classmethod
     def by(cls, mean: Sequence[float], std: Sequence[float]) -> Self:

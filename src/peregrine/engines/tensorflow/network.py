@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from peregrine import catalog
-from peregrine.dataset import ImageArray, Images, channel_statistics
+from peregrine.dataset import Images
 from peregrine.engines.tensorflow.fusing import fuse
 from peregrine.engines.tensorflow.library import keras, tf
 from peregrine.engines.tensorflow.models.base import ALWAYS, Phase
@@ -23,11 +23,6 @@ class Normalisation:
 
     scale: list[float]
     offset: list[float]
-
-    @classmethod
-    def of(cls, images: ImageArray) -> "Normalisation":
-        """By the statistics of uint8 `(N, H, W, 3)`."""
-        return cls.by(*channel_statistics(images))
 
     @classmethod
     def by(cls, means: Sequence[float], deviations: Sequence[float]) -> "Normalisation":
