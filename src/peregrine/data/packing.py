@@ -33,7 +33,7 @@ FINISHED = "store"  # the folder in the folder
 _JOURNAL = "journal.jsonl"
 _BLOCK = 1024  # images
 _BLOCK_BYTES = 32 << 20  # and pixels, whichever is reached first
-_TASK = 8  # images that a thread takes at once, as handing one over takes as long as decoding a tiny one
+_TASK = 16  # images that a thread takes at once, as handing one over takes as long as decoding a tiny one
 _TASK_BYTES = 1 << 20
 
 T = TypeVar("T")
@@ -42,25 +42,21 @@ R = TypeVar("R")
 
 def parallel(work: Callable[[T], R], items: Iterable[T], at_once: int = _TASK) -> Iterator[R]:
     """`map` on all cores, in order; see `batches`."""
-    return itertools.chain.from_iterable(batches(work, items, at_once))
+    return itertools.chain.from_iterable(batches(lambda batch: [work(item) for item in batch], items, at_once))
 
 
-def batches(work: Callable[[T], R], items: Iterable[T], at_once: int) -> Iterator[list[R]]:
-    """The results of `at_once` items after the other, in order, worked out on all cores.
+def batches(work: Callable[[list[T]], R], items: Iterable[T], at_once: int) -> Iterator[R]:
+    """`work` of `at_once` items after the other, in order, on all cores.
 
     Never further ahead than a few batches for each core, so that results do not pile up, nor what is held in memory to
     be read. Threads are enough, because Pillow and hashlib let go of the interpreter while they compute.
     """
     remaining = iter(items)
-
-    def do(batch: Sequence[T]) -> list[R]:
-        return [work(item) for item in batch]
-
     pool = concurrent.futures.ThreadPoolExecutor(host.threads())
     try:
-        pending: collections.deque[concurrent.futures.Future[list[R]]] = collections.deque()
+        pending: collections.deque[concurrent.futures.Future[R]] = collections.deque()
         while batch := _taken(remaining, at_once):
-            pending.append(pool.submit(do, batch))
+            pending.append(pool.submit(work, batch))
             if len(pending) > 2 * host.threads():
                 yield pending.popleft().result()
         while pending:
@@ -110,17 +106,23 @@ def pack(folder: Path, listing: Listing, preprocess: Preprocess) -> Packed:
         OSError: the disk is full or cannot be written to.
     """
 
-    def prepare(read: Read) -> tuple[Row, Images | None]:
-        try:
-            content = read()
-        except BadImage as bad:
-            return Row(_unreadable(bad), 0, 0, str(bad)), None
-        found = hashlib.sha256(content).hexdigest()
-        try:
-            image = decode(content)
-            return Row(found, *image.size), preprocess.fit(image)
-        except BadImage as bad:
-            return Row(found, 0, 0, str(bad)), None
+    def prepare(reads: list[Read]) -> tuple[list[Row], Images]:
+        """The rows, and the pixels of those without a reason in one piece, to be hashed and written at once."""
+        rows: list[Row] = []
+        pixels = np.empty((len(reads), preprocess.size, preprocess.size, 3), np.uint8)
+        kept = 0
+        for read in reads:
+            found = ""
+            try:
+                content = read()
+                found = hashlib.sha256(content).hexdigest()
+                image = decode(content)
+                pixels[kept] = preprocess.fit(image)
+                rows.append(Row(found, *image.size))
+                kept += 1
+            except BadImage as bad:
+                rows.append(Row(found or _unreadable(bad), 0, 0, str(bad)))
+        return rows, pixels[:kept]
 
     total, image_bytes = len(listing.entries), 3 * preprocess.size**2
     at_once = max(1, min(_TASK, _TASK_BYTES // image_bytes))
@@ -141,14 +143,11 @@ def pack(folder: Path, listing: Listing, preprocess: Preprocess) -> Packed:
         advance(written)
         flushing: concurrent.futures.Future[None] | None = None
         reads = listing.contents(itertools.islice(listing.entries, written, None))
-        for batch in batches(prepare, reads, at_once):
-            for row, image in batch:
-                rows.append(row)
-                if image is not None:
-                    pixels = np.ascontiguousarray(image).data
-                    packed.pixels.update(pixels)
-                    images.write(pixels)
-            advance(len(batch))
+        for made, pixels in batches(prepare, reads, at_once):
+            rows += made
+            packed.pixels.update(pixels.data)
+            images.write(pixels.data)
+            advance(len(made))
             if len(rows) - written >= block or len(rows) == total:
                 images.flush()
                 journal.write(_line(rows[written:], packed.pixels.hexdigest()))
