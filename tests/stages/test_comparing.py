@@ -16,8 +16,11 @@ import peregrine
 import tiny
 from peregrine import files
 from peregrine.candidate import default_candidate
+from peregrine.dataset import Dataset
 from peregrine.errors import CheckFailed, DataError, UsageError
 from peregrine.rundir import RunDirectory
+from peregrine.stages.evaluating import ancestor_answers
+from peregrine.stages.target import Target
 from photo_runs import pictures, run, write
 
 CLASSES = tiny.CLASSES
@@ -69,6 +72,15 @@ def test_classes_meet_by_name(tmp_path: Path, photos: Path) -> None:
     runs = [run(tmp_path / "a", photos), run(tmp_path / "b", photos, classes=BACKWARDS)]
     (comparison,) = peregrine.compare([each.path for each in runs])["comparisons"]
     assert (comparison["agreement"], comparison["difference_points"], comparison["mcnemar_p"]) == (1, 0, 1)
+
+
+def test_answers_are_kept_by_the_order_of_the_images(tmp_path: Path, photos: Path) -> None:
+    """Names such as a row's number stay where other images take their places."""
+    target = Target.find(run(tmp_path / "a", photos).path)
+    part = peregrine.load_dataset(str(photos), size=tiny.SIZE).test
+    backwards = Dataset(part.images[::-1], part.labels[::-1], part.ids, part.class_names)
+    answers = ancestor_answers(target, part)
+    np.testing.assert_allclose(ancestor_answers(target, backwards), answers[::-1], atol=1e-6)
 
 
 def test_artifacts_and_more_than_two(tmp_path: Path, photos: Path) -> None:

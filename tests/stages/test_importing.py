@@ -114,7 +114,7 @@ def test_openvino_runs_and_is_proved_beside_onnx_runtime(file: Path, digits: Spl
     by_openvino = peregrine.evaluate(run, data=digits, runtime="openvino")
     assert by_openvino["candidate"] == "onnx@openvino"
     # ONNX Runtime's: OpenVINO's are not the ancestor's
-    (answers,) = RunDirectory(run).cache.glob(f"answers-*-{digits.test.fingerprint[:12]}.npz")
+    (answers,) = RunDirectory(run).cache.glob(f"answers-*-{digits.test.ordered_fingerprint[:12]}.npz")
     with np.load(answers) as kept, peregrine.open(artifact) as runtime:
         np.testing.assert_array_equal(kept["probabilities"], runtime.predict(digits.test.images[:]))
     measured = peregrine.benchmark(run, data=digits, rounds=1, quick=True)["rows"]

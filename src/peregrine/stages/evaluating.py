@@ -218,9 +218,8 @@ def ancestor_answers(target: Target, part: Dataset, opened: Runtime | None = Non
     path = _answers_path(run, ancestor, part)
     if path.is_file():
         with np.load(path, allow_pickle=False) as saved:
-            if np.array_equal(saved["ids"], part.ids):
-                answers: Probabilities = saved["probabilities"]
-                return answers
+            answers: Probabilities = saved["probabilities"]
+            return answers
     label = f"answers of {ancestor.manifest.format}"
     if opened is not None and opened.candidate == default_candidate(ancestor):
         answers = predict_all(opened, part, label)
@@ -236,13 +235,13 @@ def save_answers(run: RunDirectory, ancestor: Artifact, part: Dataset, answers: 
     path = _answers_path(run, ancestor, part)
     try:
         with files.writing(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, probabilities=answers, ids=part.ids)
+            np.savez(file, probabilities=answers)
     except OSError as error:
         logger.debug("%s is not kept: %s", path, error.strerror)
 
 
 def _answers_path(run: RunDirectory, ancestor: Artifact, part: Dataset) -> Path:
-    return run.cache / f"answers-{ancestor.id[:12]}-{part.fingerprint[:12]}.npz"
+    return run.cache / f"answers-{ancestor.id[:12]}-{part.ordered_fingerprint[:12]}.npz"
 
 
 def _kept(run: RunDirectory, result: dict[str, Any]) -> dict[str, Any]:
