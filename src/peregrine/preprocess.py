@@ -58,6 +58,8 @@ class Preprocess(BaseModel):
             if self.resize == "crop":
                 image = ImageOps.fit(image, square, method)
             else:
+                if 2 * self.size * min(image.size) < max(image.size):  # a side that Pillow would round to nothing
+                    image = image.resize((self.size, 1) if image.width > image.height else (1, self.size), method)
                 image = ImageOps.pad(image, square, method, color=(0, 0, 0))
         return np.asarray(image, np.uint8)
 

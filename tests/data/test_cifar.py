@@ -13,7 +13,7 @@ from peregrine.data import cifar
 from peregrine.data.base import Options
 from peregrine.data.sources import load_dataset
 from peregrine.dataset import Images, Labels, channel_statistics
-from peregrine.errors import DamagedFile, UsageError
+from peregrine.errors import DamagedFile, DataError, UsageError
 
 LAYOUTS: dict[str, tuple[Callable[[Path], tuple[Images, Labels]], tuple[str, ...]]] = {
     "cifar-10-batches-bin": (making.cifar10_binary, making.CIFAR10_CLASSES),
@@ -104,6 +104,14 @@ def test_missing_batch(tmp_path: Path) -> None:
     with pytest.raises(
         DamagedFile, match=r"cifar10 consists of data_batch_1, .*/c lacks data_batch_2; get the official"
     ):
+        load_dataset(tmp_path / "c")
+
+
+def test_class_names_that_cannot_be_shown(tmp_path: Path) -> None:
+    making.cifar10_binary(tmp_path / "c")
+    names = ["\x1b[31mcat", *(f"class {number}" for number in range(9))]
+    (tmp_path / "c" / "batches.meta.txt").write_text("\n".join(names) + "\n")
+    with pytest.raises(DataError, match=r"a class name is printable .* got '\\x1b\[31mcat'; rename the class"):
         load_dataset(tmp_path / "c")
 
 

@@ -176,17 +176,35 @@ def test_split_without_classes(tmp_path: Path, cache: Path) -> None:
 
 
 def test_train_without_test(tmp_path: Path, cache: Path) -> None:
-    making.split_photos(tmp_path / "d", ["train", "val"])
+    making.split_photos(tmp_path / "d", ["train"])
     refused(
-        tmp_path / "d",
-        cache,
-        r"a folder with splits has both train/ and test/; .*/d has only train, val; add the other",
+        tmp_path / "d", cache, r"a folder with splits has both train/ and test/; .*/d has only train; add the other"
     )
+    making.split_photos(tmp_path / "d", ["val"])
+    splits = load_dataset(tmp_path / "d")
+    assert splits.validation is None
+    assert "the data has no test split, so its validation split is the test split" in splits.notes
+
+
+@pytest.mark.parametrize(
+    "names", [["Training", "Testing"], ["TRAIN", "VAL", "TEST"], ["train", "dev", "eval"], ["train", "valid", "test"]]
+)
+def test_the_words_for_splits(tmp_path: Path, cache: Path, names: list[str]) -> None:
+    making.split_photos(tmp_path / "d", names)
+    splits = load_dataset(tmp_path / "d")
+    assert splits.train.class_names == ("cat", "dog")
+    assert (splits.validation is not None) == (len(names) == 3)
+    assert not splits.notes
+
+
+def test_a_class_with_the_name_of_a_split(tmp_path: Path, cache: Path) -> None:
+    making.photos(tmp_path / "d", classes=["bus", "train"])
+    assert load_dataset(tmp_path / "d").train.class_names == ("bus", "train")
 
 
 def test_two_validations(tmp_path: Path, cache: Path) -> None:
     making.split_photos(tmp_path / "d", ["train", "val", "validation", "test"])
-    refused(tmp_path / "d", cache, r"the validation split is val/ or validation/; .*/d has both; merge or remove one")
+    refused(tmp_path / "d", cache, r"a split has one folder; .*/d has val and validation for validation; merge or")
 
 
 @pytest.mark.parametrize(

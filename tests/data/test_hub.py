@@ -101,11 +101,21 @@ def test_several_data_sets(files: dict[str, bytes], tmp_path: Path) -> None:
     served = {f"{folder}/{name}": content for folder in ("large", "small") for name, content in files.items()}
     with serving(served) as hub:
         assert load("hf://owner/name", hub.url, tmp_path) == (
-            "DataError hf://owner/name has several data sets: large, small; name one, as hf://owner/name/large"
+            "DataError hf://owner/name has several data sets: large, small; name one, as hf://owner/name/small"
         )
         address = f"hf://owner/name@{COMMIT}/small"
         assert json.loads(load("hf://owner/name/small", hub.url, tmp_path))[0] == address
         assert not any("large" in request for request in hub.asked)
+
+
+def test_an_address_of_one_split_alone(tmp_path: Path) -> None:
+    """What lies beside it in the cache would count too, or not, by what was fetched before."""
+    with serving({}) as hub:
+        assert load("hf://owner/name/default/train", hub.url, tmp_path) == (
+            "UsageError an address is that of a data set, not of one of its splits; got "
+            "'hf://owner/name/default/train'; use hf://owner/name/default"
+        )
+        assert not hub.asked
 
 
 def test_without_the_library() -> None:

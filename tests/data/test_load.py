@@ -35,6 +35,13 @@ def test_relative_path_and_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert load_dataset("d").source == load_dataset("~/d").source == str(tmp_path / "d")
 
 
+def test_a_folder_whose_name_looks_like_a_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shards = making.parquet_shards(tmp_path / "data [1]")
+    assert len(load_dataset(shards / "data" / "*.parquet").train) == 20
+    monkeypatch.chdir(shards / "data")
+    assert len(load_dataset("*.parquet").train) == 20
+
+
 def test_a_name_comes_before_a_folder_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     making.photos(tmp_path / "digits")
     monkeypatch.chdir(tmp_path)
@@ -45,7 +52,14 @@ def test_a_name_comes_before_a_folder_of_that_name(tmp_path: Path, monkeypatch: 
 
 @pytest.mark.parametrize(
     ("source", "near"),
-    [("cifar11", "cifar10"), ("photoss", "photos"), ("nothing like it", None), ("photos/*.parquet", None), ("", None)],
+    [
+        ("cifar11", "cifar10"),
+        ("photoss", "photos"),
+        ("nothing like it", None),
+        ("photos/*.parquet", None),
+        ("", None),
+        ("~nobody/x", None),
+    ],
 )
 def test_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, near: str | None) -> None:
     making.photos(tmp_path / "photos")

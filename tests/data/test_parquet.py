@@ -94,6 +94,17 @@ def test_bare_bytes_and_other_columns(tmp_path: Path) -> None:
     assert len(load_dataset(tmp_path / "d.parquet").train) == 16
 
 
+def test_a_column_named_like_a_field_and_types_that_are_views(tmp_path: Path) -> None:
+    contents, labels = zip(*items(), strict=True)
+    columns = {
+        "image": pyarrow.array(contents, pyarrow.binary_view()),
+        "label": pyarrow.array(["ab"[label] for label in labels], pyarrow.string_view()),
+        "image.path": ["x"] * len(labels),
+    }
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "d.parquet")
+    assert load_dataset(tmp_path / "d.parquet").class_names == ("a", "b")
+
+
 def test_large_images_of_one_group_are_read_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parquet, "_READ_BYTES", 1)
     making.parquet(tmp_path / "d.parquet", items(), NAMES)
@@ -151,6 +162,16 @@ REFUSED: dict[str, tuple[Callable[[Path], object], type[Exception], str]] = {
         table({"picture": BYTES, "label": [0] * 4}),
         DataError,
         "a column image or img; .* has picture, l",
+    ),
+    "two label columns": (
+        lambda path: pyarrow.parquet.write_table(
+            pyarrow.Table.from_arrays(
+                [pyarrow.array(BYTES), *[pyarrow.array([0, 1, 0, 1])] * 2], ["image", "label", "label"]
+            ),
+            path,
+        ),
+        DataError,
+        "columns have names of their own; .* has 'label' twice; rename one",
     ),
     "no label column": (table({"image": BYTES, "name": [0] * 4}), DataError, "a column label; .* has image, name"),
     "image is text": (

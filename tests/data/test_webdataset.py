@@ -93,6 +93,16 @@ REFUSED: dict[str, tuple[Members, type[Exception], str]] = {
         DataError,
         "a sample has one image; 'x' in .*d.tar has 2; split it or remove one",
     ),
+    "an image twice": (
+        [("x.png", b"x"), ("x.cls", b"0"), ("x.png", b"y")],
+        DataError,
+        "a sample has each file once; 'x' in .*d.tar has png twice; remove one",
+    ),
+    "two labels": (
+        [("x.png", b"x"), ("x.cls", b"0"), ("x.cls", b"1")],
+        DataError,
+        "a sample has each file once; 'x' in .*d.tar has cls twice; remove one",
+    ),
     "empty label": (
         [("x.png", b"x"), ("x.cls", b" ")],
         DataError,
@@ -189,6 +199,26 @@ def test_cut_or_changed_anywhere(tmp_path: Path) -> None:
     (tmp_path / "cut.tar").write_text("text" * 1000)
     with pytest.raises(DamagedFile, match=r"cut.tar is no whole tar file"):
         load_dataset(tmp_path / "cut.tar")
+
+
+def test_a_member_of_negative_size(tmp_path: Path) -> None:
+    """From which `tarfile` would step back, and read the same head again for ever."""
+    whole = making.tar(tmp_path / "d.tar", samples(1)).read_bytes()
+    with tarfile.open(tmp_path / "d.tar") as tar:
+        tar.getmembers()
+        end = tar.offset
+    member = tarfile.TarInfo("y.png")
+    member.size = -512
+    (tmp_path / "d.tar").write_bytes(whole[:end] + member.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+    with pytest.raises(DamagedFile, match=r"y.png announces -512 bytes; get it again"):
+        load_dataset(tmp_path / "d.tar")
+
+
+def test_class_names_as_they_are_written(tmp_path: Path) -> None:
+    making.tar(tmp_path / "d" / "train.tar", samples())
+    making.tar(tmp_path / "d" / "test.tar", samples(seed=1))
+    (tmp_path / "d" / "classnames.txt").write_bytes(b"\xef\xbb\xbfcat\r\ncat \r\n")
+    assert load_dataset(tmp_path / "d").class_names == ("cat", "cat ")
 
 
 def test_a_huge_member_is_announced(tmp_path: Path) -> None:

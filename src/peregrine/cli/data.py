@@ -129,7 +129,7 @@ def prepare(
     json: options.Json = False,
 ) -> None:
     """Decode and resize the images once, into the cache, so that training starts at once."""
-    if exclude:
+    if exclude is not None:
         with showing():
             catalog.load("stage", "exclude")(source, exclude)
     result = _statistics(source, size, resize, max_bad)

@@ -13,7 +13,13 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = ""
     from rich import box
     from rich.table import Table
 
-    grid = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, title_style="bold")
+    grid = Table(
+        title=_plain(title) if title else None,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        title_style="bold",
+    )
     for index, column in enumerate(columns):
         numeric = bool(rows) and all(
             (row[index].lstrip("+−< ")[:1].isdigit() and len(row[index]) <= _NUMBER) or row[index] in ("", "–")

@@ -14,6 +14,7 @@ import numpy as np
 from peregrine import arrays
 from peregrine.data import archive, download, pickles, places
 from peregrine.data.base import Loaded, Options
+from peregrine.data.splitting import check_class_name
 from peregrine.dataset import Dataset, Images, Labels, Splits
 from peregrine.errors import DamagedFile
 from peregrine.preprocess import Preprocess
@@ -205,6 +206,8 @@ def _checked_names(names: list[str], path: Path) -> list[str]:
             f"{path} is damaged: it holds two class names or more, all different; found {len(names)}; "
             "get the official file"
         )
+    for name in names:
+        check_class_name(name)
     return names
 
 

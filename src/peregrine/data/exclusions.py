@@ -8,25 +8,28 @@ Every later use of the data leaves them out, and says so in the notes of its spl
 import csv
 import hashlib
 import io
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from peregrine import files
 from peregrine.data import places
+from peregrine.data.base import Listing
+from peregrine.data.splitting import check
 from peregrine.dataset import Dataset, Splits
-from peregrine.errors import DamagedFile, UsageError, machine_error
+from peregrine.errors import DamagedFile, DataError, UsageError, machine_error
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")  # what spreadsheets would compute, and our own mark
 
 
 @dataclass(frozen=True)
 class Exclusions:
-    """Ids of images to leave out, and the file that said so."""
+    """Ids of images to leave out, the file that said so, and where it told them, the split and class of each."""
 
     ids: frozenset[str] = frozenset()
     file: str = ""
+    members: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
 def read(path: Path) -> Exclusions:
@@ -44,18 +47,28 @@ def read(path: Path) -> Exclusions:
         raise machine_error(error, path) from error
     except UnicodeDecodeError:
         raise UsageError(f"a file of findings is UTF-8; {path} is not; save it as CSV UTF-8") from None
-    header = text.partition("\n")[0]
-    rows = csv.DictReader(io.StringIO(text), delimiter=";" if header.count(";") > header.count(",") else ",")
+    try:
+        return _parsed(text, path)
+    except csv.Error as error:
+        raise UsageError(f"a file of findings is a CSV file; {path} is not: {error}; save it again") from None
+
+
+def _parsed(text: str, path: Path) -> Exclusions:
+    header = (text.splitlines() or [""])[0]
+    delimiter = ";" if header.count(";") > header.count(",") else ","
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
     if not {"id", "exclude"} <= set(rows.fieldnames or ()):
         raise UsageError(f"a file of findings has the columns id and exclude; {path} has {header[:80]!r}")
-    ids = set()
+    ids, members = set(), {}
     for row in rows:
         answer = (row["exclude"] or "").strip().lower()
         if answer not in ("yes", "no", ""):
             raise UsageError(f"exclude is yes or no; line {rows.line_num} of {path} says {answer!r}")
-        if answer == "yes":
-            ids.add(_unquoted(row["id"] or ""))
-    return Exclusions(frozenset(ids - {""}), str(path))
+        if answer == "yes" and (id := _unquoted(row["id"] or "")):
+            ids.add(id)
+            if row.get("split") and row.get("label"):
+                members[id] = row["split"], _unquoted(row["label"])
+    return Exclusions(frozenset(ids), str(path), members)
 
 
 def quoted(text: str) -> str:
@@ -94,6 +107,28 @@ def recall(name: str) -> Exclusions:
         return Exclusions(frozenset(map(str, content["ids"])), str(content["file"]))
     except (KeyError, TypeError):
         raise DamagedFile(f"{path} does not say which images to leave out; delete it and exclude again") from None
+
+
+def applied(listing: Listing, ids: frozenset[str], location: Path) -> Listing:
+    """A listing without those images.
+
+    Raises:
+        DataError: what is left is no data set; see `splitting.check`.
+    """
+    entries = [entry for entry in listing.entries if entry.id not in ids]
+    if len(entries) == len(listing.entries):
+        return listing
+    try:
+        lost = {entry.split for entry in listing.entries} - {entry.split for entry in entries}
+        if lost:
+            raise DataError(f"every split has an image; in {location} {min(lost)} has none")
+        check(entries, listing.class_names, location)
+    except DataError as error:
+        left = len(listing.entries) - len(entries)
+        raise DataError(
+            f"{error} ({left:,} left out, as `peregrine data prepare` was told; `--exclude none` takes them back)"
+        ) from None
+    return replace(listing, entries=entries)
 
 
 def without(splits: Splits, exclusions: Exclusions) -> Splits:

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from peregrine import catalog, files, progress
-from peregrine.data import packing, sources
+from peregrine.data import packing, places, sources
 from peregrine.data.base import Item, Listing, Options
 from peregrine.dataset import Images, Splits
 from peregrine.errors import CheckFailed, UsageError, machine_error, suggestion
@@ -38,7 +38,7 @@ def export(source: str | Path, to: str, destination: str | Path, options: Option
     """
     if to not in FORMATS:
         raise UsageError(f"data is exported to {', '.join(FORMATS)}; got {to!r}{suggestion(to, FORMATS)}")
-    target = Path(destination).expanduser().absolute()
+    target = places.expanded(destination).absolute()
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise UsageError(f"data is exported to a new or an empty folder; {target} is neither; name another")
     loaded = sources.load(source, options)

@@ -1,4 +1,4 @@
-"""Image folders: a folder per class, or `train/` and `test/` (and `val/` or `validation/`) of such folders."""
+"""Image folders: a folder per class, or one for each split, `train/`, `val/`, `test/`, of such folders."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -7,11 +7,9 @@ from pathlib import Path
 from peregrine.data import image_files, preparing
 from peregrine.data.base import Entry, Item, Listing, Loaded, Options
 from peregrine.data.shards import holds_images, shards, subfolders
-from peregrine.data.splitting import SPLITS, arranged, check, check_class_name, printable
+from peregrine.data.splitting import SPLITS, WORDS, arranged, check, check_class_name, printable
 from peregrine.errors import DataError
 from peregrine.preprocess import SUFFIXES
-
-_SPLIT_FOLDERS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 
 
 def recognises(location: Path) -> bool:
@@ -24,8 +22,8 @@ def recognises(location: Path) -> bool:
 def load_from(location: Path, options: Options) -> Loaded:
     """The images of a folder, prepared; see `Layout`.
 
-    The ids are the files' paths relative to the folder, the classes are in alphabetical order. Without a `test/`, a
-    stratified 20% drawn with `options.seed` is the test split; without a seed, all of it is.
+    The ids are the files' paths relative to the folder, the classes are in alphabetical order. Without folders of
+    splits, a stratified 20% drawn with `options.seed` is the test split; without a seed, all of it is.
 
     Raises:
         DataError: fewer than two classes, an empty one, classes that differ between splits, or a name that cannot be
@@ -46,24 +44,16 @@ def scan(folder: Path, seed: int | None) -> Listing:
     Raises:
         DataError: as `load_from`.
     """
-    parts = {part.name: part for part in subfolders(folder)}
-    present = [name for name in _SPLIT_FOLDERS if name in parts]
-    if not {"train", "test"} <= parts.keys():
-        if present and all(subfolders(parts[name]) for name in present):
-            raise DataError(
-                f"a folder with splits has both train/ and test/; {folder} has only {', '.join(present)}; "
-                "add the other, or give the folder of the classes itself, which is then split"
-            )
-        present, found = [], _class_images(folder, folder, "train")
+    parts = _split_folders(folder)
+    if parts:
+        found = [entry for split, part in parts.items() for entry in _class_images(folder, part, split)]
     else:
-        if {"val", "validation"} <= parts.keys():
-            raise DataError(f"the validation split is val/ or validation/; {folder} has both; merge or remove one")
-        found = [entry for name in present for entry in _class_images(folder, parts[name], _SPLIT_FOLDERS[name])]
+        found = _class_images(folder, folder, "train")
     entries, notes = arranged(found, seed, folder)
     class_names = tuple(sorted({entry.class_name for entry in entries}))
     check(entries, class_names, folder)
-    others = ", ".join(printable(name) for name in parts if name not in present) if present else ""
-    if others:
+    others = ", ".join(printable(other.name) for other in subfolders(folder) if other not in parts.values())
+    if parts and others:
         notes.append(f"folders beside the splits were passed over: {others}")
     return Listing(entries, class_names, image_files.contents(folder), tuple(notes))
 
@@ -88,6 +78,27 @@ def write(folder: Path, class_names: tuple[str, ...], items: Iterable[Item]) -> 
         for name in class_names:
             (folder / split / name).rmdir()
         (folder / split).rmdir()
+
+
+def _split_folders(folder: Path) -> dict[str, Path]:
+    """The folder of each split; none where the folders are those of classes."""
+    named = [(WORDS[part.name.lower()], part) for part in subfolders(folder) if part.name.lower() in WORDS]
+    parts = dict(named)
+    if not ("train" in parts and len(parts) > 1):
+        if named and all(subfolders(part) for _, part in named):
+            raise DataError(
+                f"a folder with splits has both train/ and test/; {folder} has only "
+                f"{', '.join(part.name for _, part in named)}; add the other, or give the folder of the classes "
+                "itself, which is then split"
+            )
+        return {}
+    for split, part in named:
+        if parts[split] != part:
+            raise DataError(
+                f"a split has one folder; {folder} has {part.name} and {parts[split].name} for {split}; merge or "
+                "remove one"
+            )
+    return {split: parts[split] for split in SPLITS if split in parts}
 
 
 def _class_images(root: Path, parent: Path, split: str) -> list[Entry]:

@@ -50,6 +50,9 @@ def fetch(address: str) -> tuple[str, Path]:
             f"got {address!r}"
         )
     repository, revision, folder = parts[1], parts[2] or "main", parts[3] or ""
+    if split_of(PurePosixPath(PurePosixPath(folder).name)):
+        whole = address.removesuffix(f"/{PurePosixPath(folder).name}")
+        raise UsageError(f"an address is that of a data set, not of one of its splits; got {address!r}; use {whole}")
     try:
         known = _known(repository, revision, address)
         wanted = _chosen(known["files"], folder, f"hf://{repository}", address)
@@ -121,9 +124,8 @@ def _chosen(names: list[str], folder: str, repository: str, address: str) -> lis
         {"/".join(part for part in parts if not split_of(PurePosixPath(part))) for parts in parents}
     )
     if len(configurations) > 1:
-        raise DataError(
-            f"{address} has several data sets: {', '.join(configurations)}; name one, as {address}/{configurations[0]}"
-        )
+        told = ", ".join(name or "the folder itself" for name in configurations)
+        raise DataError(f"{address} has several data sets: {told}; name one, as {address}/{configurations[-1]}")
     return [str(path) for path in paths]
 
 

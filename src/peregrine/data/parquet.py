@@ -33,6 +33,8 @@ _ROWS, _READ_BYTES = 32, 32 << 20  # read at once, whichever is less
 _GROUP_ROWS = 100  # written at once, as the hub does with images, so that its viewer is quick
 _GROUP_BYTES = 64 << 20
 _SHARD_BYTES = 500 << 20
+_BYTES = (pyarrow.types.is_binary, pyarrow.types.is_large_binary, pyarrow.types.is_binary_view)
+_TEXT = (pyarrow.types.is_string, pyarrow.types.is_large_string, pyarrow.types.is_string_view)
 _NUMBERED = re.compile(r"(.*)-(\d{5})-of-(\d{5})")
 
 
@@ -165,11 +167,14 @@ def _shard(path: Path, name: PurePath, split: str) -> Shard:
     if image is None or label is None:
         wanted = "image or img" if image is None else "label"
         raise DataError(f"images in Parquet have a column {wanted}; {path} has {printable(', '.join(schema.names))}")
+    for column in (image, label):
+        if schema.names.count(column) > 1:
+            raise DataError(f"columns have names of their own; {path} has {column!r} twice; rename one")
     kind = schema.field(image).type
     is_struct = pyarrow.types.is_struct(kind)
     if is_struct:
         kind = kind.field("bytes").type if kind.get_field_index("bytes") >= 0 else None
-    if kind is None or not (pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind)):
+    if kind is None or not any(is_kind(kind) for is_kind in _BYTES):
         raise DataError(
             f"column {image} holds encoded images, as bytes or as a struct of bytes and path; in {path} it is "
             f"{_one_line(schema.field(image).type)}"
@@ -177,7 +182,7 @@ def _shard(path: Path, name: PurePath, split: str) -> Shard:
     kind = schema.field(label).type
     if pyarrow.types.is_dictionary(kind):
         kind = kind.value_type
-    if not (pyarrow.types.is_integer(kind) or pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)):
+    if not (pyarrow.types.is_integer(kind) or any(is_kind(kind) for is_kind in _TEXT)):
         raise DataError(f"column {label} holds whole numbers or names; in {path} it is {_one_line(kind)}")
     names = features.get(label, {}).get("names") if pyarrow.types.is_integer(kind) else None
     if names is not None and not (isinstance(names, list) and all(isinstance(one, str) for one in names)):
@@ -215,11 +220,12 @@ def _rows(shard: Shard, class_names: tuple[str, ...] | None) -> tuple[list[str],
     paths: list[str] = []
     with _explained(shard.path), _opened(shard.path) as file:
         leaves = {file.schema.column(index).path for index in range(len(file.schema))}
-        wanted = [shard.label, *([path_column] if path_column in leaves else [])]
+        has_paths = shard.is_struct and path_column in leaves
+        wanted = [shard.label, *([path_column] if has_paths else [])]
         for batch in file.iter_batches(batch_size=4096, columns=wanted, use_threads=False):
             for label in batch.column(shard.label).to_pylist():
                 labels.append(_class_name(label, class_names, shard, len(labels)))
-            if path_column in leaves:
+            if has_paths:
                 paths += [str(cell or "") for cell in batch.column(shard.image).field("path").to_pylist()]
     return labels, paths or [""] * len(labels)
 

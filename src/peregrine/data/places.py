@@ -15,6 +15,11 @@ from peregrine.errors import UsageError
 _log = logging.getLogger("peregrine")
 
 
+def expanded(path: str | Path) -> Path:
+    """A path with the home folder for `~`; that of a user who does not exist stays as it is."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111  Path.expanduser raises RuntimeError then
+
+
 def data_folder() -> Path | None:
     """The folder that `PEREGRINE_DATA` names, where named sources are looked for first; None when it is not set.
 
@@ -24,7 +29,7 @@ def data_folder() -> Path | None:
     named = os.environ.get("PEREGRINE_DATA")
     if not named:
         return None
-    folder = Path(named).expanduser()
+    folder = expanded(named)
     if not folder.is_dir():
         raise UsageError(f"PEREGRINE_DATA names an existing folder; got {named!r}; create it or unset the variable")
     return folder
@@ -33,7 +38,7 @@ def data_folder() -> Path | None:
 def cache_folder() -> Path:
     """The folder for downloads and prepared data: `PEREGRINE_CACHE`, by default the platform's cache folder."""
     named = os.environ.get("PEREGRINE_CACHE")
-    return Path(named).expanduser().absolute() if named else Path(platformdirs.user_cache_dir("peregrine"))
+    return expanded(named).absolute() if named else Path(platformdirs.user_cache_dir("peregrine"))
 
 
 @contextlib.contextmanager

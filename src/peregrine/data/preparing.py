@@ -24,7 +24,7 @@ from typing import Any
 import PIL
 
 from peregrine import files, progress
-from peregrine.data import packing, places, store
+from peregrine.data import exclusions, packing, places, store
 from peregrine.data.base import Entry, LeftOut, Listing, Loaded, Options, Read
 from peregrine.dataset import Splits
 from peregrine.errors import CheckFailed, DamagedFile
@@ -73,9 +73,12 @@ class Place:
         return places.cache_folder() / "store" / "seen" / f"{name}.json"
 
     def listing(self) -> Listing:
-        """What is to be prepared: all but what was excluded."""
-        whole, excluded = self.scan(), self.options.exclude
-        return replace(whole, entries=[entry for entry in whole.entries if entry.id not in excluded])
+        """What is to be prepared: all but what was excluded.
+
+        Raises:
+            DataError: too little is left; the data may have changed since images of it were excluded.
+        """
+        return exclusions.applied(self.scan(), self.options.exclude, self.location)
 
     @property
     def work(self) -> Path:

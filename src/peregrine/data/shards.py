@@ -24,10 +24,12 @@ def shards(location: Path, suffix: str) -> list[tuple[Path, PurePath]]:
         paths = [Path(parent, name) for parent, _, names in _walk(location) for name in names]
         found = [path for path in paths if path.suffix.lower() == suffix]
         return sorted((path, path.relative_to(location)) for path in found)
-    matched = (Path(path) for path in glob.glob(str(location), recursive=True)) if is_pattern(location) else ()  # noqa: PTH207
-    fixed = next(parent for parent in location.parents if not is_pattern(parent))
+    fixed = next((parent for parent in location.parents if parent.is_dir()), None)  # its name may look like a pattern
+    if fixed is None or not is_pattern(location):
+        return []
+    matched = glob.glob(str(location.relative_to(fixed)), root_dir=fixed, recursive=True)  # noqa: PTH207
     return sorted(
-        (path, path.relative_to(fixed)) for path in matched if path.is_file() and path.suffix.lower() == suffix
+        (fixed / name, PurePath(name)) for name in matched if name.lower().endswith(suffix) and (fixed / name).is_file()
     )
 
 

@@ -63,6 +63,7 @@ def listing(source: str | Path, seed: int | None = 0) -> Listing | None:
 
     Raises:
         UsageError: the source is unknown.
+        DataError: too little is left after what was excluded.
         MachineError: it cannot be read.
     """
     if _named(source):
@@ -75,8 +76,7 @@ def listing(source: str | Path, seed: int | None = 0) -> Listing | None:
             return None  # loading says why
         if whole is None:
             return None
-        excluded = exclusions.recall(_identity(name, location)).ids
-        return replace(whole, entries=[entry for entry in whole.entries if entry.id not in excluded])
+        return exclusions.applied(whole, exclusions.recall(_identity(name, location)).ids, location)
 
 
 def identity(source: str | Path) -> str:
@@ -126,7 +126,7 @@ def _located(source: str | Path) -> tuple[str, Path]:
 
 
 def _existing(source: str | Path) -> Path:
-    location = Path(source).expanduser().absolute()
+    location = places.expanded(source).absolute()
     files.check_text(location)
     if not str(source) or not (location.exists() or (is_pattern(location) and _recognised(location))):
         known = list(catalog.CATALOG["source"])

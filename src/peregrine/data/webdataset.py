@@ -118,7 +118,10 @@ def _samples(path: Path) -> Iterator[tuple[tarfile.TarInfo, str | int]]:
             if (matched := _MEMBER.fullmatch(member.name))
         )
         for name, group in itertools.groupby(parts, key=lambda part: part[0]):
-            members = {kind: member for _, kind, member in group}
+            members: dict[str, tarfile.TarInfo] = {}
+            for _, kind, member in group:
+                if members.setdefault(kind, member) is not member:
+                    raise DataError(f"a sample has each file once; {name!r} in {path} has {kind} twice; remove one")
             images = [member for kind, member in members.items() if f".{kind}" in SUFFIXES]
             if not images:
                 continue
@@ -130,6 +133,8 @@ def _samples(path: Path) -> Iterator[tuple[tarfile.TarInfo, str | int]]:
 def _members(tar: tarfile.TarFile, path: Path, size: int) -> Iterator[tarfile.TarInfo]:
     """The files in a tar file, up to its proper end."""
     for member in tar:
+        if member.size < 0:  # from which tarfile would step back, and read the same head for ever
+            raise tarfile.ReadError(f"{printable(member.name)} announces {member.size:,} bytes")
         name = PurePosixPath(member.name)
         if name.is_absolute() or ".." in name.parts:
             raise DamagedFile(f"{path} is refused: {member.name!r} would land outside the folder; get the official one")
@@ -150,7 +155,7 @@ def _members(tar: tarfile.TarFile, path: Path, size: int) -> Iterator[tarfile.Ta
 def _label(tar: tarfile.TarFile, members: dict[str, tarfile.TarInfo], name: str, path: Path) -> str | int:
     kind = next((kind for kind in ("cls", "json") if kind in members), None)
     if kind is None:
-        raise DataError(f"every image has a label, in .cls or .json; {name!r} in {path} has none; add it")
+        raise DataError(f"every image has a label, in .cls or .json; {name!r} in {path} has none; add it beside it")
     content = tar.extractfile(members[kind]) if members[kind].size <= _LABEL_BYTES else None
     text = content.read() if content else b""
     try:
@@ -200,7 +205,8 @@ def _class_names(location: Path) -> tuple[str, ...] | None:
         return None
     try:
         with path.open("rb") as file:
-            return tuple(line.strip() for line in file.read(_NAMES_BYTES).decode().rstrip().splitlines())
+            text = file.read(_NAMES_BYTES).decode("utf-8-sig").rstrip("\r\n")
+            return tuple(line.removesuffix("\r") for line in text.split("\n"))
     except UnicodeDecodeError as error:
         raise DataError(f"{path} holds class names in UTF-8, one on each line; found {error}") from None
 

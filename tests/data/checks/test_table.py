@@ -110,6 +110,8 @@ def test_cells_are_no_formulas(tmp_path: Path) -> None:
         (b"id,exclude\nx,no\n", "marks none"),
         (b"id,exclude\nx,yes\n", "names no image of digits"),
         (b"id,exclude\n\xff,yes\n", "is UTF-8"),
+        (b'id,exclude\n"' + b"x" * 200_000, "is a CSV file; .* is not: field larger than"),
+        (b"id,exclude,split,label\ndigits/0,yes,test,7\n", "has 'digits/0' as test 7, in digits it is train 0; check"),
     ],
 )
 def test_other_files_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
@@ -131,6 +133,12 @@ def test_some_unknown_images_are_told(tmp_path: Path, caplog: pytest.LogCaptureF
     with caplog.at_level(logging.WARNING, "peregrine"):
         exclude("digits", str(table))
     assert "1 of the 2 images to leave out are not in digits" in caplog.text
+
+
+def test_line_ends_of_old_spreadsheets(tmp_path: Path) -> None:
+    table = tmp_path / "findings.csv"
+    table.write_bytes(b"id,exclude\rdigits/0,yes\rdigits/1,no\r")
+    assert exclusions.read(table).ids == {"digits/0"}
 
 
 def test_a_class_is_not_excluded_as_a_whole(tmp_path: Path) -> None:
@@ -156,3 +164,22 @@ def test_grown_data_keep_their_exclusions(tmp_path: Path) -> None:
     exclude(folder, str(table))
     Image.fromarray(making.images(1, 16, seed=9)[0]).save(folder / "train" / "cat" / "new.png")
     assert "train/cat/0.png" not in sources.load_dataset(folder).train.ids
+
+
+@pytest.mark.parametrize(
+    ("excluded", "message"),
+    [
+        (["cat"], r"class 'cat' is in train and not in test; .* \(4 left out, as `peregrine data prepare` was told; "),
+        (["cat", "dog"], r"every split has an image; in .* test has none \(8 left out"),
+    ],
+)
+def test_shrunk_data_of_which_too_little_stays(tmp_path: Path, excluded: list[str], message: str) -> None:
+    folder = making.split_photos(tmp_path / "d")
+    table = tmp_path / "findings.csv"
+    marked = [f"test/{name}/{number}.png,yes\n" for name in excluded for number in range(4)]
+    table.write_text("id,exclude\n" + "".join(marked))
+    exclude(folder, str(table))
+    for name in excluded:
+        (folder / "test" / name / "4.png").unlink()
+    with pytest.raises(DataError, match=message):
+        sources.load_dataset(folder)

@@ -31,6 +31,15 @@ def exclude(source: str | Path, file: str) -> None:
     unknown = marked.ids - members.keys() - before
     if unknown == marked.ids:
         raise UsageError(f"the file was made of this data; {file} names no image of {source}; check the data again")
+    known = marked.members.keys() & members.keys()
+    others = [id for id in known if marked.members[id] != members[id]]
+    if len(others) > len(known) / 2:
+        first = min(others)
+        told, there = (" ".join(found[first]) for found in (marked.members, members))
+        raise UsageError(
+            f"the file was made of this data; {file} has {first!r} as {told}, in {source} it is {there}; "
+            "check the data again"
+        )
     if unknown:
         _log.warning("%d of the %d images to leave out are not in %s", len(unknown), len(marked.ids), source)
     if lost := set(members.values()) - {place for id, place in members.items() if id not in marked.ids}:
@@ -38,7 +47,7 @@ def exclude(source: str | Path, file: str) -> None:
         raise DataError(
             f"every class keeps an image in every split; {file} leaves none of {class_name!r} in {split}; mark fewer"
         )
-    exclusions.remember(name, exclusions.Exclusions(before | marked.ids, marked.file))
+    exclusions.remember(name, exclusions.Exclusions(before | (marked.ids - unknown), marked.file))
 
 
 def _members(source: str | Path) -> dict[str, tuple[str, str]]:
