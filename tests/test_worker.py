@@ -260,6 +260,10 @@ def test_only_the_log_of_a_crash_is_kept(sabotaged: None, tmp_path: Path, monkey
     assert kept.name == "worker-test.log"
 
 
+def test_more_images_may_take_longer() -> None:
+    assert [worker.time_limit(images) for images in (1, 7_200, 50_000)] == [1_800, 1_800, 12_500]
+
+
 def test_closing_twice_is_fine(process: Worker) -> None:
     process.close()
     process.close()
