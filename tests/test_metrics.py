@@ -157,3 +157,20 @@ def test_paired_interval() -> None:
     assert (low, high) == pytest.approx((0.1 - half, 0.1 + half))
     assert metrics.paired_interval(np.zeros(5)) == (0, 0)
     assert metrics.paired_interval(np.ones(1)) == (-math.inf, math.inf)
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "images", "interval"),
+    [
+        (1, 7, 21, (-0.508, -0.013)),  # Bentur et al. 2009, in Fagerland, Lydersen and Laake (2014)
+        (0, 0, 10, (-0.231, 0.231)),
+        (1, 0, 1, (-0.7335, 1.0)),
+    ],
+)
+def test_interval_of_what_changed(gained: int, lost: int, images: int, interval: tuple[float, float]) -> None:
+    assert metrics.changed_interval(gained, lost, images) == pytest.approx(interval, abs=6e-4)
+
+
+def test_of_many_images_it_is_the_normal_approximation() -> None:
+    difference = np.repeat([1.0, -1.0, 0.0], [380, 360, 9260])
+    assert metrics.changed_interval(380, 360, 10_000) == pytest.approx(metrics.paired_interval(difference), abs=2e-5)

@@ -1,5 +1,6 @@
 """A worker costs its own task and nothing else, however it ends."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -18,7 +19,7 @@ from peregrine.errors import CheckFailed, DamagedFile, Interrupted, MachineError
 from peregrine.worker import Worker
 
 SABOTAGE = """
-import ctypes, errno, os, sys, time
+import ctypes, errno, os, sys, tempfile, time
 from peregrine import catalog, errors
 
 def echo(**arguments): return arguments
@@ -32,6 +33,10 @@ def bug(): raise RuntimeError("first line\\nsecond line")
 def full(): raise OSError(errno.ENOSPC, "No space left on device", "model.onnx")
 def unwritable(): return {1, 2}
 def where(): return [os.getcwd(), sys.path[0], os.getpid()]
+def litter(seconds):
+    tempfile.mkdtemp()
+    tempfile.mkstemp()
+    time.sleep(seconds)
 def shout():
     print("done")
     sys.stdout.write("more without an end")
@@ -221,6 +226,42 @@ def test_workers_run_beside_each_other(sabotaged: None, tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert len(set(found)) == 3
+
+
+@pytest.mark.parametrize("seconds", [0, 600])
+def test_temporary_files_of_libraries_go_with_it(
+    sabotaged: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setattr("tempfile.tempdir", None)  # asks the environment again
+    with contextlib.suppress(CheckFailed):  # the second takes longer than its time limit
+        worker.call("test", tmp_path / "logs", "litter", {"seconds": seconds}, 2)
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_only_the_log_of_a_crash_is_kept(sabotaged: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+
+    def attempt(task: str, **arguments: Any) -> None:
+        with worker.scratch("test") as folder:
+            (folder / "model").mkdir()
+            (folder / "samples.npz").write_bytes(b"images")
+            worker.call("test", folder, task, arguments, 60)
+
+    with pytest.raises(CheckFailed, match=r"^the rule; got this$"):
+        attempt("raise", kind="CheckFailed")
+    assert list((tmp_path / "tmp").iterdir()) == []
+    with pytest.raises(CheckFailed, match=r"^leave ended its process \(status 7\); see ") as caught:
+        attempt("leave")
+    (kept,) = (tmp_path / "tmp").glob("*/*")
+    assert str(caught.value).endswith(str(kept))
+    assert kept.name == "worker-test.log"
+
+
+def test_more_images_may_take_longer() -> None:
+    assert [worker.time_limit(images) for images in (1, 7_200, 50_000)] == [1_800, 1_800, 12_500]
 
 
 def test_closing_twice_is_fine(process: Worker) -> None:

@@ -165,6 +165,20 @@ def paired_interval(difference: Floats) -> tuple[float, float]:
     return mean - half, mean + half
 
 
+def changed_interval(gained: int, lost: int, images: int) -> tuple[float, float]:
+    """95% interval of the difference of two shares of the same images, -1 to 1.
+
+    That of the normal approximation with one more image gained and one more lost: it does not shrink to a point where
+    nothing changes, or where a class has few images.
+
+    Source: Bonett and Price, Journal of Educational and Behavioral Statistics 37 (2012); recommended by Fagerland,
+    Lydersen and Laake, Statistics in Medicine 33 (2014).
+    """
+    up, down = (gained + 1) / (images + 2), (lost + 1) / (images + 2)
+    half = 1.959964 * math.sqrt((up + down - (up - down) ** 2) / (images + 2))
+    return max(-1.0, up - down - half), min(1.0, up - down + half)
+
+
 def _divide(numerator: Floats, denominator: npt.NDArray[Any]) -> Floats:
     """Element-wise quotient, 0 where the denominator is 0."""
     quotient: Floats = np.divide(numerator, denominator, out=np.zeros(len(numerator)), where=denominator > 0)

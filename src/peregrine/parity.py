@@ -98,7 +98,7 @@ def compare(ancestor: metrics.Floats, candidate: metrics.Floats, labels: Labels,
     agreed = len(labels) - int(disagree.sum())
     largest = float(difference.max())
     verdict, reasons = _judge(limits, bool(sound.all()), agreed, largest, lost if limits.drop_points else lost * ~tie)
-    drop, interval = _drop_points(lost)
+    drop, interval = _drop_points(lost, limits)
     return Verdict(
         verdict=verdict,
         images=len(labels),
@@ -127,7 +127,7 @@ def _judge(
     """
     images = len(lost)
     agreement = agreed / images
-    drop, (low, high) = _drop_points(lost)
+    drop, (low, high) = _drop_points(lost, limits)
     broken: list[tuple[bool, str]] = []  # whether it is certain with few images too, and the limit in words
     if not sound:
         broken.append((True, "an answer is not a number"))
@@ -153,7 +153,14 @@ def _judge(
     return "passed", ()
 
 
-def _drop_points(lost: npt.NDArray[np.int64]) -> tuple[float, tuple[float, float]]:
-    """Percentage points of accuracy lost, with the paired 95% interval; `lost` is 1, 0 or -1 for each image."""
-    low, high = metrics.paired_interval(lost.astype(np.float64))
+def _drop_points(lost: npt.NDArray[np.int64], limits: Limits) -> tuple[float, tuple[float, float]]:
+    """Percentage points of accuracy lost, with the paired 95% interval; `lost` is 1, 0 or -1 for each image.
+
+    Where a loss is allowed, the interval has a width even if no image changes: 0.5 points take 553 such images. Where
+    none is, each image decides, and a width would only make every proof on few images inconclusive.
+    """
+    if limits.drop_points:
+        low, high = metrics.changed_interval(int((lost > 0).sum()), int((lost < 0).sum()), len(lost))
+    else:
+        low, high = metrics.paired_interval(lost.astype(np.float64))
     return 100 * int(lost.sum()) / len(lost), (max(-100.0, 100 * low), min(100.0, 100 * high))

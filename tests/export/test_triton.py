@@ -1,5 +1,6 @@
 """A Triton model repository, read back by Triton's own protocol where its client is installed."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,8 +65,8 @@ def test_a_model_is_written(
     format: str, backend: str, files: list[str], largest: int, kind: str, tmp_path: Path
 ) -> None:
     artifact = written(tmp_path / "artifact", format)
-    folder = write_model(artifact, tmp_path / "models", f"my photos-{format}")
-    assert folder == tmp_path / "models" / f"my-photos-{format}"
+    folder = write_model(artifact, tmp_path / "models", f"my_photos-{format}")
+    assert folder == tmp_path / "models" / f"my_photos-{format}"
     assert sorted(path.name for path in folder.iterdir()) == ["1", "config.pbtxt", "labels.txt"]
     assert sorted(path.name for path in (folder / "1").iterdir()) == files
     for name in files:
@@ -115,9 +116,16 @@ def test_a_model_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
     assert parsed(folder / "config.pbtxt").parameters["peregrine_artifact"].string_value == second.id
 
 
+def test_names_in_other_letters_stay_apart(tmp_path: Path) -> None:
+    artifact = written(tmp_path / "artifact", "onnx")
+    folders = {write_model(artifact, tmp_path / "models", name) for name in ("фото-onnx", "море-onnx", "фото-onnx")}
+    assert len(folders) == 2
+    assert all(re.fullmatch("--onnx-[0-9a-f]{8}", folder.name) for folder in folders)
+
+
 def test_a_name_cannot_break_out(tmp_path: Path) -> None:
     artifact = written(tmp_path / "artifact", "onnx")
-    assert write_model(artifact, tmp_path / "models", "a/b\nc").name == "a-b-c"
+    assert re.fullmatch("a-b-c-[0-9a-f]{8}", write_model(artifact, tmp_path / "models", "a/b\nc").name)
     text = tmp_path / "config.pbtxt"
     text.write_text(config(artifact, 'x" backend: "evil', "cpu"), "utf-8")
     read = parsed(text)

@@ -221,6 +221,22 @@ def test_other_images_are_not_recorded(tmp_path: Path, data: Splits, caplog: pyt
     assert files.read_json(tmp_path / "out" / "benchmark.json") == written
 
 
+def test_the_results_of_a_run_hold_its_own_benchmark_alone(tmp_path: Path, data: Splits) -> None:
+    one, two = (fake_runs.run(tmp_path / name, {}, data) for name in ("a", "b"))
+    for run in (one, two):
+        run.update(data={"source": "memory", "fingerprints": {"test": data.test.fingerprint}})
+    alone = one.artifact_path("onnx")
+    told = r"^the results of a run have the whole benchmark of that run, .*; choose another --out$"
+    for targets, images in (([one.path], fake_runs.splits(60, seed=6)), ([one.path, two.path], data), ([alone], data)):
+        with pytest.raises(UsageError, match=told):
+            benchmark(targets, data=images, quick=True, rounds=1, out=one.results)
+    with pytest.raises(UsageError, match=told):
+        benchmark(two.path, data=data, quick=True, rounds=1, out=one.results)
+    assert not (one.results / "benchmark.json").exists()
+    own = benchmark(one.path, data=data, quick=True, rounds=1, out=one.results)
+    assert files.read_json(one.results / "benchmark.json") == own
+
+
 def test_one_scenario_alone_is_not_recorded(tmp_path: Path, data: Splits) -> None:
     pytest.importorskip("mlperf_loadgen", reason="the extra loadgen is not installed")
     run = fake_runs.run(tmp_path / "run", {}, data)

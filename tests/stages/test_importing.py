@@ -14,6 +14,7 @@ from foreign_making import PIXELS
 from peregrine import files
 from peregrine.__main__ import run as command
 from peregrine.artifact import Artifact
+from peregrine.cli.importing import read_classes
 from peregrine.dataset import Splits
 from peregrine.engines.origin import find_origin
 from peregrine.errors import CheckFailed, DataError, UsageError
@@ -316,3 +317,8 @@ def test_an_imported_run_cannot_be_trained_on(file: Path, tmp_path: Path) -> Non
         newest_unfinished(tmp_path)
     with pytest.raises(UsageError, match=r"load_model takes trained models.* by the engine imported$"):
         find_origin(artifact.path)
+
+
+def test_a_file_of_classes_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("cat\r\n dog\r\n\r\nété\r\n", "utf-8-sig")
+    assert read_classes(str(tmp_path / "names.txt")) == ["cat", "dog", "été"]

@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from peregrine import metrics
 from peregrine.dataset import Dataset
-from peregrine.stages.pairing import Answers, compare, mcnemar_p, paired_interval
+from peregrine.stages.pairing import Answers, compare, mcnemar_p
 
 
 @pytest.mark.parametrize(("gained", "lost"), [(1, 0), (5, 0), (2, 8), (6, 16), (150, 86)])
@@ -104,23 +103,6 @@ def test_an_answer_that_is_no_number_is_wrong() -> None:
     found = compare(answers("sound", [0, 1], [0, 1]), said)
     (example,) = found["only_reference_right"]["examples"]
     assert (example["other_says"], example["other_probability"]) == ("", 0.0)
-
-
-@pytest.mark.parametrize(
-    ("gained", "lost", "images", "interval"),
-    [
-        (1, 7, 21, (-0.508, -0.013)),  # Bentur et al. 2009, in Fagerland, Lydersen and Laake (2014)
-        (0, 0, 10, (-0.231, 0.231)),
-        (1, 0, 1, (-0.7335, 1.0)),
-    ],
-)
-def test_paired_interval(gained: int, lost: int, images: int, interval: tuple[float, float]) -> None:
-    assert paired_interval(gained, lost, images) == pytest.approx(interval, abs=6e-4)
-
-
-def test_of_many_images_it_is_the_normal_approximation() -> None:
-    difference = np.repeat([1.0, -1.0, 0.0], [380, 360, 9260])
-    assert paired_interval(380, 360, 10_000) == pytest.approx(metrics.paired_interval(difference), abs=2e-5)
 
 
 def test_one_image_tells_nothing() -> None:

@@ -171,6 +171,7 @@ def test_what_is_refused_never_wins() -> None:
     [
         (Limits(min_accuracy=0.9), 0.9, ""),
         (Limits(min_accuracy=0.9), 0.897, "test accuracy 89.70% is 0.30 points below the limit of 90.00%"),
+        (Limits(min_accuracy=70.2 / 100), 702 / 1000, ""),  # in binary a little less
         (Limits(max_accuracy_drop_points=0.5), 0.893, ""),  # in binary a little more than half a point
         (Limits(max_accuracy_drop_points=0.5), 0.8918, "test accuracy drops by 0.62 points, the limit is 0.5"),
         (Limits(max_accuracy_drop_points=0.0), 0.8978, "test accuracy drops by 0.02 points, the limit is 0"),

@@ -103,7 +103,7 @@ def read_classes(text: str) -> list[str]:
     if path.stat().st_size > MOST_CLASS_BYTES:
         raise UsageError(f"--classes names a file with one class on each line; {path} is too large for one")
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8-sig").splitlines()  # what Notepad saves may begin with a byte order mark
     except UnicodeDecodeError:
         raise UsageError(f"--classes names a text file with one class on each line; {path} is none in UTF-8") from None
     return [line.strip() for line in lines if line.strip()]

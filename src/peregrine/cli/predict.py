@@ -59,7 +59,7 @@ def command(
         output.line(f"Picture: {drawn}")
     bad = [row["file"] for row in rows if "error" in row]
     if bad:
-        raise CheckFailed(f"{len(bad)} of {len(rows)} files could not be read, the first is {bad[0]}")
+        raise CheckFailed(f"{len(bad)} of {len(rows)} files have no answer, the first is {bad[0]}")
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
@@ -67,7 +67,7 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     output.table(
         ["file", *(["true"] if truth else []), "class", "probability", "runners-up"],
         [
-            [row["file"], *(["–"] if truth else []), "unreadable", "–", row["error"]] if "error" in row else
+            [row["file"], *(["–"] if truth else []), "no answer", "–", row["error"]] if "error" in row else
             [
                 row["file"],
                 *([row["true"]] if truth else []),

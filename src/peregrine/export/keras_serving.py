@@ -21,11 +21,7 @@ def serving(path: Path) -> tuple[Any, Any]:
     """
     model = _with_fixed_shapes(load_model(path))
     signature = [tf.TensorSpec([None, *model.input_shape[1:]], tf.uint8, name="images")]
-    function = tf.function(
-        lambda images: {"probabilities": model(images, training=False)},
-        input_signature=signature,
-        autograph=False,  # there is nothing to rewrite, and each rewriting leaves a file behind where a worker is ended
-    )
+    function = tf.function(lambda images: {"probabilities": model(images, training=False)}, input_signature=signature)
     module = tf.Module(name=model.name)
     module.weights = [weight.value for weight in model.weights]
     return module, function.get_concrete_function()

@@ -8,6 +8,7 @@
 Source: Triton's model configuration, and the README of each backend.
 """
 
+import hashlib
 import json
 import re
 import shutil
@@ -34,7 +35,8 @@ def write_model(artifact: Artifact, repository: Path, name: str) -> Path:
     """Write one model into a repository, in place of an earlier one of that name.
 
     Args:
-        name: of the model in requests; characters that Triton's addresses cannot hold become hyphens.
+        name: of the model in requests; characters that Triton's addresses cannot hold become hyphens, with a few
+            letters of the name's digest behind it, so that two such names stay two.
 
     Returns:
         The model's folder.
@@ -45,7 +47,9 @@ def write_model(artifact: Artifact, repository: Path, name: str) -> Path:
             TensorRT-RTX's, which Triton does not load.
     """
     proved = _proof(artifact)
-    folder = repository / re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
+    safe = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
+    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
+    folder = repository / (safe if safe == name else f"{safe}-{digest[:8]}")
     with files.writing_folder(folder) as temporary:
         version = temporary / "1"
         for part in artifact.manifest.files:

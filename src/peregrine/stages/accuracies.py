@@ -12,7 +12,7 @@ from peregrine.candidate import Candidate
 from peregrine.dataset import Splits
 from peregrine.errors import CheckFailed, MissingDependency, MissingDevice
 from peregrine.rundir import RunDirectory
-from peregrine.stages.exporting import PREDICT_TIMEOUT_S, images_file
+from peregrine.stages.exporting import images_file
 
 
 class Accuracies:
@@ -69,7 +69,8 @@ class Accuracies:
         output = images.with_name("answers.npz")
         arguments = {"candidate": candidate.to_dict(), "images": str(images), "output": str(output)}
         with progress.bar(f"{split} accuracy of {candidate.key}", total=None):
-            worker.call(f"best-{candidate.key}", self._run.logs, "predict", arguments, PREDICT_TIMEOUT_S)
+            limit = worker.time_limit(len(part))
+            worker.call(f"best-{candidate.key}", self._run.logs, "predict", arguments, limit)
         with np.load(output, allow_pickle=False) as answers:
             right = int((answers["probabilities"].argmax(1) == part.labels).sum())
         figures = _accuracy(right, len(part))

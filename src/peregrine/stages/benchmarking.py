@@ -64,7 +64,8 @@ def benchmark(
         says.
 
     Raises:
-        UsageError: an unknown scenario or baseline, or test images that differ.
+        UsageError: an unknown scenario or baseline, test images that differ, or `out` is a run's `results`, for which
+            this is no benchmark.
         MissingDependency: a scenario was asked for by name, and LoadGen is not installed.
         CheckFailed: a Candidate crashed, fell back to another device, or answered otherwise than it was proved to; all
             others were measured, and what was found is written.
@@ -103,8 +104,15 @@ def attempt(
             f"got {baseline!r}{suggestion(baseline, keys)}"
         )
     folder = Path(out) if out is not None else None
-    if folder is None and len(given) == 1 and found[0].whole_run and set(QUICK) <= set(plan.scenarios):
-        folder = _own_results(found[0], subjects[0].test)
+    if folder is None or _is_of_a_run(folder):
+        whole = len(given) == 1 and found[0].whole_run and set(QUICK) <= set(plan.scenarios)
+        own = _own_results(found[0], subjects[0].test) if whole else None
+        if folder is not None and (own is None or folder.resolve() != own.resolve()):
+            raise UsageError(
+                "the results of a run have the whole benchmark of that run, on its own test images; this one is "
+                f"another and would take its place in {folder}; choose another --out"
+            )
+        folder = own
     if folder is not None:
         _make_ready(folder)
     with ExitStack() as stack:
@@ -207,6 +215,12 @@ class Subject:
 
     def candidate_keys(self) -> list[str]:
         return [self.prefix + candidate.key for candidate, _ in self.candidates()]
+
+
+def _is_of_a_run(folder: Path) -> bool:
+    """Whether these are a run's results, which other verbs read."""
+    run = RunDirectory(folder.resolve().parent)
+    return run.results == folder.resolve() and (run.path / "run.json").is_file()
 
 
 def _own_results(target: Target, test: Dataset) -> Path | None:

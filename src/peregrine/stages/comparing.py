@@ -14,7 +14,7 @@ from peregrine.dataset import Dataset, Splits
 from peregrine.errors import DataError, UsageError
 from peregrine.rundir import RunDirectory
 from peregrine.stages import pairing, plots
-from peregrine.stages.exporting import PREDICT_TIMEOUT_S, images_file
+from peregrine.stages.exporting import images_file
 from peregrine.stages.pairing import Answers
 from peregrine.stages.target import Target
 
@@ -159,7 +159,7 @@ def _ask(target: Target, part: Dataset) -> tuple[str, Probabilities]:
         facts, output = images.with_name("facts.npz"), images.with_name("answers.npz")
         np.savez(facts, labels=part.labels, ids=part.ids, class_names=np.asarray(part.class_names))
         arguments = {"target": str(path), "images": str(images), "facts": str(facts), "output": str(output)}
-        told = worker.call("compare", logs, "answer", arguments, PREDICT_TIMEOUT_S)
+        told = worker.call("compare", logs, "answer", arguments, worker.time_limit(len(part)))
         with np.load(output, allow_pickle=False) as saved:
             return told["candidate"], saved["probabilities"]
 

@@ -29,7 +29,6 @@ from peregrine.stages.target import Target
 
 logger = logging.getLogger("peregrine")
 CONVERT_TIMEOUT_S = 900
-PREDICT_TIMEOUT_S = 1800
 LARGEST_STATIC_BATCH = 10_000
 
 
@@ -241,7 +240,8 @@ def _prove_candidate(
     output = images.with_name("answers.npz")
     arguments = {"candidate": candidate.to_dict(), "images": str(images), "output": str(output)}
     with progress.bar(f"prove {candidate.key}", total=None):
-        ran = worker.call(f"prove-{candidate.key}", run.logs, "predict", arguments, PREDICT_TIMEOUT_S)
+        limit = worker.time_limit(len(test))
+        ran = worker.call(f"prove-{candidate.key}", run.logs, "predict", arguments, limit)
     with np.load(output, allow_pickle=False) as answers:
         probabilities, golden = answers["probabilities"], answers["golden"]
     verdict = compare(expected, probabilities, test.labels, LIMITS[candidate.precision])

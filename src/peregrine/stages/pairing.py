@@ -1,6 +1,5 @@
 """Two models' answers to the same images, told apart by paired statistics. Pure arithmetic."""
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -106,25 +105,11 @@ def mcnemar_p(gained: int, lost: int) -> float:
     return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
 
 
-def paired_interval(gained: int, lost: int, images: int) -> tuple[float, float]:
-    """95% interval of the difference of two shares of the same images, -1 to 1.
-
-    That of the normal approximation with one more image gained and one more lost: it does not shrink to a point where
-    nothing changes, or where a class has few images.
-
-    Source: Bonett and Price, Journal of Educational and Behavioral Statistics 37 (2012); recommended by Fagerland,
-    Lydersen and Laake, Statistics in Medicine 33 (2014).
-    """
-    up, down = (gained + 1) / (images + 2), (lost + 1) / (images + 2)
-    half = 1.959964 * math.sqrt((up + down - (up - down) ** 2) / (images + 2))
-    return max(-1.0, up - down - half), min(1.0, up - down + half)
-
-
 def _change(gained: int, lost: int, images: int) -> dict[str, Any]:
     """Percentage points of accuracy gained, with the paired 95% interval, and the images behind them."""
     return {
         "difference_points": 100 * (gained - lost) / images,
-        "difference_interval": [100 * end for end in paired_interval(gained, lost, images)],
+        "difference_interval": [100 * end for end in metrics.changed_interval(gained, lost, images)],
         "gained": gained,
         "lost": lost,
     }

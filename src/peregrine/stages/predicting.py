@@ -10,13 +10,15 @@ import numpy as np
 from peregrine import host, progress
 from peregrine.artifact import Artifact, Probabilities
 from peregrine.dataset import Images, Splits
-from peregrine.errors import DataError, UsageError
+from peregrine.errors import CheckFailed, DataError, UsageError
 from peregrine.preprocess import SUFFIXES, BadImage
 from peregrine.runtimes.base import BATCH, Runtime
 from peregrine.stages import plots
 from peregrine.stages.opening import answering
 from peregrine.stages.rejecting import threshold_of
 from peregrine.stages.target import Target
+
+NO_NUMBERS = "the model answers with NaN or infinity, not with probabilities"
 
 
 def predict(
@@ -31,13 +33,13 @@ def predict(
     Args:
         target: an Artifact, or a run: the Candidate that `best` chose answers, or what says the same as the trained
             model where there is none (see `opening.answering`).
-        images: JPEG, PNG, WEBP or BMP files, or folders of them.
+        images: JPEG, PNG, WEBP or BMP files, or folders of them; hidden files and folders in these are passed over.
         top: how many classes to tell per image.
 
     Returns:
         One row per file, in order: `file`, `class`, `probability`, `uncertain` (whether the probability is below the
         run's reject threshold; None where there is none), `top` (pairs of class and probability); or `file` and
-        `error` for a file that is no usable image.
+        `error` for a file that is no usable image, or that the model answers with NaN or infinity.
 
     Raises:
         DataError: a path does not exist, or there is no image at all.
@@ -78,6 +80,9 @@ def sample(
 
     Returns:
         Rows as of `predict`, with `true` for the label; and the path of the picture.
+
+    Raises:
+        CheckFailed: the model answers with NaN or infinity.
     """
     if count < 1:
         raise UsageError(f"--sample takes 1 or more; got {count}")
@@ -92,6 +97,10 @@ def sample(
     part = test.subset(chosen)
     with answering(target, runtime).open() as opened:
         probabilities = opened.predict(part.images)
+    unsound = ~np.isfinite(probabilities).all(axis=1)
+    if unsound.any():
+        told = f"{unsound.sum():,} of {len(part):,} images, the first is {part.ids[unsound.argmax()]}"
+        raise CheckFailed(f"{NO_NUMBERS}, for {told}")
     if picture is None:
         picture = found.run.results / "prediction_sample.png" if found.run else Path("prediction_sample.png")
     plots.prediction_sample(part, probabilities, picture)
@@ -111,11 +120,16 @@ def _check_top(top: int) -> None:
 def _find_images(paths: Sequence[Path]) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
-            yield from sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+            found = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+            yield from sorted(file for file in found if not _is_hidden(file.relative_to(path)))
         elif path.is_file():
             yield path
         else:
             raise DataError(f"expected an image or a folder of images at {path}; nothing is there")
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _predict_files(runtime: Runtime, files: list[Path], top: int, threshold: float | None) -> list[dict[str, Any]]:
@@ -141,6 +155,8 @@ def _predict_files(runtime: Runtime, files: list[Path], top: int, threshold: flo
 def _row(
     name: str, class_names: tuple[str, ...], answer: Probabilities, top: int, threshold: float | None
 ) -> dict[str, Any]:
+    if not np.isfinite(answer).all():
+        return {"file": name, "error": NO_NUMBERS}
     order = np.argsort(-answer, kind="stable")[:top]
     return {
         "file": name,

@@ -23,7 +23,7 @@ from peregrine.metrics import Floats
 from peregrine.parity import LIMITS, Verdict, compare
 from peregrine.stages import wording
 from peregrine.stages.noise import Watch
-from peregrine.worker import Worker
+from peregrine.worker import Worker, time_limit
 
 logger = logging.getLogger("peregrine")
 TIMEOUT_S = 900
@@ -205,7 +205,8 @@ class Bench:
         return order
 
     def _call(self, entry: Entry, what: str, **arguments: Any) -> Any:
-        return self._workers[entry.key].call("measure", {"what": what, **arguments}, TIMEOUT_S)
+        limit = time_limit(len(entry.labels)) if what == "ask-all" else TIMEOUT_S
+        return self._workers[entry.key].call("measure", {"what": what, **arguments}, limit)
 
     def _start(self, entry: Entry) -> tuple[Worker, dict[str, Any], float]:
         """A process with its first answer, and the seconds from its start to there."""
