@@ -86,6 +86,15 @@ def test_the_first_epoch_is_judged_by_sensible_statistics(tmp_path: Path) -> Non
     assert row["val_accuracy"] > row["accuracy"] - 0.1
 
 
+def test_a_batch_of_more_images_than_there_are_is_a_batch_of_all(tmp_path: Path) -> None:
+    """The rates of Muon's biases and head are per image."""
+    sprint = {"model": {"name": "sprint", "widths": [6, 12]}, "optimizer": {"name": "muon"}}
+    exact, larger = (
+        train_once(tmp_path / str(size), batch_size=size, **sprint) for size in (small_runs.TRAIN, 9 * small_runs.TRAIN)
+    )
+    assert_same(larger, exact)
+
+
 def test_long_epochs_are_saved_in_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train, "SAVE_EVERY_S", 0.0)
     monkeypatch.setattr(train, "CALL_SECONDS", 0.0)

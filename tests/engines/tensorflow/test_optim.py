@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("peregrine.engines.tensorflow.library", reason="needs the extra tensorflow", exc_type=ImportError)
 from peregrine import recipe
 from peregrine.engines.tensorflow.library import keras, tf
-from peregrine.engines.tensorflow.optim import Muon, build, optimizer, orthogonalise
+from peregrine.engines.tensorflow.optim import Muon, build, optimizer, orthogonalise, set_share
 
 pytestmark = pytest.mark.tensorflow
 SHAPES = {"whitening": (24,), "convolution": (3, 3, 24, 32), "wide": (3, 3, 2, 48), "bias": (32,), "head": (32, 10)}
@@ -53,6 +53,20 @@ def test_steps_equal_pytorchs(steps: int) -> None:
         torch.testing.assert_close(
             module[name].detach(), expected, atol=1e-5, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}"
         )
+
+
+def test_a_step_of_fewer_images_is_a_step_of_a_smaller_batch() -> None:
+    """What is per image goes by the images that are there."""
+    after = []
+    for batch_size, share in ((50, 0.2), (10, 1.0)):
+        weights = [keras.Variable(value) for value in values(0).values()]
+        made = optimizer(CHOICE, batch_size, "float32")
+        build(made, weights)
+        set_share(made, share)
+        made.apply([tf.constant(value) for value in values(1).values()], weights)
+        after.append([weight.numpy() for weight in weights])
+    for one, other in zip(*after, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(16, 90), (90, 16), (32, 32)])

@@ -12,7 +12,7 @@ def optimizer(choice: recipe.Optimizer, batch_size: int, product: str) -> Any:
     """The optimiser of a recipe, not built yet.
 
     Args:
-        batch_size: images in every step. The gradients are of the mean loss over them.
+        batch_size: images in every full step. The gradients are of the mean loss over a step's images.
         product: dtype of Muon's matrix products.
     """
     match choice.name:
@@ -34,6 +34,12 @@ def optimizer(choice: recipe.Optimizer, batch_size: int, product: str) -> Any:
     )
 
 
+def set_share(made: Any, share: Any) -> None:
+    """Tell the optimiser which share of a full batch the next step has, where its rates are per image."""
+    if isinstance(made, Muon):
+        made.share.assign(tf.cast(share, tf.float32))
+
+
 def build(made: Any, weights: list[Any]) -> None:
     """Make the optimiser's variables; what has one axis, biases and norms, never decays."""
     if made.weight_decay:
@@ -51,6 +57,9 @@ class Muon(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras has no ty
     Source: Jordan et al. 2024, kellerjordan.github.io/posts/muon; rescaling and three iterations from airbench94_muon
     (github.com/KellerJordan/cifar10-airbench). One step equals PyTorch's in `engines/pytorch/optim.py`; a test holds
     them together.
+
+    Attributes:
+        share: of a full batch that the next step has: the rates of the other weights are per image. Not saved.
 
     Args:
         learning_rate, momentum: of the convolutions.
@@ -86,6 +95,7 @@ class Muon(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras has no ty
         """Make the momenta."""
         if not self.built:
             super().build(variables)
+            self.share = tf.Variable(1.0, trainable=False)
             self._momenta = self.add_optimizer_variables(variables, "momentum")
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
@@ -100,7 +110,7 @@ class Muon(keras.optimizers.Optimizer):  # type: ignore[misc]  # Keras has no ty
             return
         rate = own["bias_rate"] if len(variable.shape) == 1 else own["head_rate"]
         # SGD multiplies the decay with the rate, on which it does not depend here.
-        gradient += own["weight_decay_per_step"] / rate * variable
+        gradient = self.share * (gradient + own["weight_decay_per_step"] / rate * variable)
         self.assign_sub(variable, learning_rate * rate * self._nesterov(gradient, variable, own["sgd_momentum"]))
 
     def _nesterov(self, gradient: Any, variable: Any, momentum: float) -> Any:

@@ -32,11 +32,13 @@ class TrainingData:
 
     Attributes:
         strategy: how the work is spread, see `strategy.choose`.
+        batch_size: images in every step, except that the last of an epoch may have fewer.
         sample: a few thousand training images.
         class_weights: float32 `(C,)`, the weight of each class in the loss.
     """
 
     strategy: Any
+    batch_size: int
     batches: Batches
     validation: Dataset | None
     normalisation: network.Normalisation
@@ -51,6 +53,7 @@ class TrainingData:
         means, deviations = colours(source, train)
         return cls(
             chosen,
+            min(recipe.batch_size, len(train)),
             Batches(recipe, len(train), len(train.class_names), means),
             validation,
             network.normalisation(recipe, means, deviations),
@@ -80,10 +83,10 @@ class Steps:
         product = "bfloat16" if precision == "bf16" else "float32"
         with self._strategy.scope():
             self._model = network.trainable(recipe, class_count, data.normalisation, precision, start)
-            self._optimizer = optim.optimizer(recipe.optimizer, recipe.batch_size, product)
+            self._optimizer = optim.optimizer(recipe.optimizer, data.batch_size, product)
             optim.build(self._optimizer, self._model.trainable_variables)
         self._copy = network.plain(recipe, class_count, data.normalisation)
-        twin = optim.optimizer(recipe.optimizer, recipe.batch_size, product)
+        twin = optim.optimizer(recipe.optimizer, data.batch_size, product)
         optim.build(twin, self._copy.trainable_variables)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         self._copy.compile(twin, loss, metrics=["accuracy"])  # so that whoever opens a checkpoint can go on with `fit`
@@ -158,12 +161,13 @@ class Steps:
         first: Any,
         rates: Any,
     ) -> tuple[Any, Any]:
-        size, count = self._recipe.batch_size, tf.size(rates)
+        size, count = self._data.batch_size, tf.size(rates)
         losses, correct = tf.TensorArray(tf.float32, count), tf.TensorArray(tf.float32, count)
         with _resting(self._model, leg.phase.resting) as weights:
             for i in tf.range(count):
                 self._optimizer.learning_rate.assign(rates[i])
                 part = slice(i * size, tf.minimum((i + 1) * size, tf.size(places)))
+                optim.set_share(self._optimizer, tf.size(places[part]) / size)
                 step = functools.partial(self._step, leg.side, weights)
                 if compiled:
                     step = tf.function(step, jit_compile=True)
