@@ -98,6 +98,46 @@ def test_a_score_on_watched_images_is_called_inflated(tmp_path: Path) -> None:
     assert "**Its test score is inflated:**" in card_of(run).text
 
 
+def test_the_test_split_is_no_validation_split(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run", "test")
+    fill(run, "test")
+    data = run.read()["data"]
+    assert "3 splits of" in page_of(run).section("data")
+    fingerprints = {**data["fingerprints"], "validation": data["fingerprints"]["test"]}
+    run.update(data={**data, "images": {**data["images"], "validation": 2_000}, "fingerprints": fingerprints})
+    told = page_of(run).section("data")
+    assert "2 splits of" in told
+    assert "validation" not in told
+    assert "45,000 images for training, at 32×32 pixels" in card_of(run).text
+
+
+def test_a_choice_that_was_exported_again_is_none(run: RunDirectory) -> None:
+    """As for `predict`, which does not follow it."""
+    fill_more(run)
+    chosen = run.artifacts_folder / "onnx"
+    told = {"artifact": "artifacts/onnx", "artifact_id": "12" * 32}
+    best, benchmark = (run.results / f"{name}.json" for name in ("best", "benchmark"))
+    files.write_json(best, {**files.read_json(best), **told})
+    measured = files.read_json(benchmark)
+    rows = [{**row, **(told if row["candidate"] == "onnx@onnxruntime" else {})} for row in measured["rows"]]
+    files.write_json(benchmark, {**measured, "rows": rows})
+    mark = "; exported again or removed since"
+    files.write_text(chosen / "manifest.sha256", "12" * 32 + "\n")
+    assert "Chosen for throughput" in page_of(run).section("choice")
+    assert "Chosen for throughput" in card_of(run).text
+    assert mark not in page_of(run).section("benchmark")
+
+    files.write_text(chosen / "manifest.sha256", "34" * 32 + "\n")
+    page, card = page_of(run), card_of(run).text
+    assert "What was chosen has been exported again or removed since." in page.section("choice")
+    assert "Chosen for" not in page.section("choice") + card
+    assert "The fastest way to run it is the trained model itself, torch@torch in fp32" in page.section("summary")
+    assert f"onnx@onnxruntime fp32, cpu, 2 threads{mark}" in page.section("benchmark")
+    assert page.section("benchmark").count(mark) == 1
+    (row,) = (line for line in card.splitlines() if line.startswith("| onnx@onnxruntime |"))
+    assert row.endswith("| – | – | – |")
+
+
 def test_what_is_not_done_yet_is_said(run: RunDirectory) -> None:
     for name in ("inference_results", "parity", "benchmark"):
         (run.results / f"{name}.json").unlink()

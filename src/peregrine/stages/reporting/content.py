@@ -28,18 +28,22 @@ def gather(run: RunDirectory) -> dict[str, Any]:
     evaluation = _read(run, "inference_results")
     parity = _read(run, "parity")
     benchmark = _read(run, "benchmark")
+    ids = {path.parent.name: path.read_text("utf-8").strip() for path in run.artifacts_folder.glob("*/manifest.sha256")}
     best = _chosen(run)
+    outdated = best is not None and speed.outdated(best, ids)  # `predict` does not follow it either
+    best = None if outdated else best
     live = None if training else _read(run, "live")
     imported = _read(run, "import")
     trained = TRAINED_FORMATS[training["engine"]] if training else (imported or {}).get("format", "")
     verdicts = speed.verdicts_of(trained, parity, benchmark)
-    rows = speed.measured(benchmark, verdicts, evaluation, parity) if benchmark else []
+    rows = speed.measured(benchmark, verdicts, evaluation, parity, ids) if benchmark else []
     chosen = best["candidate"] if best else None
     skipped = about.get("skipped", [])
     return {
         "name": about.get("name", run.path.name),
         "about": about,
         "skipped": skipped,
+        "splits": _splits(about.get("data", {})),
         "written": now(),
         "version": __version__,
         "training": training,
@@ -58,8 +62,9 @@ def gather(run: RunDirectory) -> dict[str, Any]:
         "timed": speed.timed_answers(rows),
         "refused": speed.refused(benchmark),
         "verdicts": verdicts,
-        "fastest": speed.fastest(benchmark["rows"] if benchmark else [], verdicts),
+        "fastest": speed.fastest([row for row in rows if not row["outdated"]], verdicts),
         "best": best,
+        "outdated": outdated,
         "limits": _limits(best) if best else [],
         "best_row": next((row for row in rows if row["candidate"] == chosen), None),
         "fronts": speed.pareto(rows, (benchmark or {}).get("pareto", {}), chosen),
@@ -81,6 +86,14 @@ def _chosen(run: RunDirectory) -> Any:
     """The content of best.json, unless it says that nothing was within the limits."""
     best = _read(run, "best")
     return best if best and best["candidate"] else None
+
+
+def _splits(data: Row) -> dict[str, int]:
+    """The images of each split. The test split is no validation split, where the recipe watches the training on it."""
+    images, prints = dict(data.get("images", {})), data.get("fingerprints", {})
+    if "validation" in prints and prints["validation"] == prints.get("test"):
+        images.pop("validation", None)
+    return images
 
 
 def _todo(run: RunDirectory) -> dict[str, str]:

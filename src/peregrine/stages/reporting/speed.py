@@ -1,6 +1,7 @@
 """The benchmark as the page shows it: a row per Candidate with all that is known of it, and charts to choose by."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from peregrine.formats import find_format
@@ -43,6 +44,15 @@ def verdicts_of(trained: str, parity: Row | None, benchmark: Row | None) -> dict
     return verdicts | {row["candidate"]: row["verdict"] for row in (parity or {"rows": []})["rows"]}
 
 
+def outdated(told: Row, ids: Mapping[str, str]) -> bool:
+    """Whether what was measured, or chosen, is no more: its folder has something else in it, or is gone.
+
+    Args:
+        ids: of what is in each folder of Artifacts now, by the folder's name.
+    """
+    return "artifact_id" in told and told["artifact_id"] != ids.get(Path(told["artifact"]).name)
+
+
 def fastest(rows: Sequence[Row], verdicts: Mapping[str, str]) -> Row | None:
     """The benchmark row with the highest throughput among the Candidates whose verdict is worth most."""
     worth = {"passed": 2, TRAINED: 2, "inconclusive": 1, "unproved": 0}
@@ -51,12 +61,16 @@ def fastest(rows: Sequence[Row], verdicts: Mapping[str, str]) -> Row | None:
 
 
 def measured(
-    benchmark: Row, verdicts: Mapping[str, str], evaluation: Row | None, parity: Row | None
+    benchmark: Row,
+    verdicts: Mapping[str, str],
+    evaluation: Row | None,
+    parity: Row | None,
+    ids: Mapping[str, str],
 ) -> list[dict[str, Any]]:
     """The rows of the benchmark, the highest throughput first, numbered.
 
-    Each has besides its own keys: `number`, `verdict`, `accuracy` (on test, None where it is not known), and
-    `against`, its comparison of throughput with the baseline, or None.
+    Each has besides its own keys: `number`, `verdict`, `accuracy` (on test, None where it is not known), `against`,
+    its comparison of throughput with the baseline, or None, and whether it is `outdated`.
     """
     accuracy = {row["candidate"]: row["accuracy"] for row in (parity or {"rows": []})["rows"]}
     if evaluation and evaluation["split"] == "test" and evaluation["tta"] == "none":
@@ -73,6 +87,7 @@ def measured(
             "verdict": verdicts[row["candidate"]],
             "accuracy": row.get("accuracy") if row.get("accuracy") is not None else accuracy.get(row["candidate"]),
             "against": against.get(row["candidate"]),
+            "outdated": outdated(row, ids),
         }
         for number, row in enumerate(rows, 1)
     ]
