@@ -122,6 +122,22 @@ def test_a_verb_inside_a_verb_is_kept(tmp_path: Path) -> None:
     assert verbs(run) == [("run", "done"), ("train", "done")]
 
 
+@pytest.mark.parametrize("verb", ["train", "load", "run"])
+def test_a_way_left_half_done_is_gone_on_with_whatever_came_after(tmp_path: Path, verb: str) -> None:
+    run = tiny.run(tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt), run.verb(verb):
+        raise KeyboardInterrupt
+    with run.verb("evaluate"):
+        pass
+    assert run.overview()["status"] == f"{verb}: interrupted"
+    assert newest_unfinished(tmp_path) == run
+    with run.verb(verb), run.verb("evaluate", within=verb):
+        pass
+    with run.verb("evaluate"):
+        pass
+    assert run.overview()["status"] == "done"
+
+
 def vanish(run: RunDirectory) -> None:
     (run.path / "run.json").unlink()
     raise UsageError("the real reason")
@@ -165,6 +181,9 @@ def test_a_killed_run_is_told_from_a_running_one(tmp_path: Path) -> None:
         assert run.overview()["status"] == "train: running"
         kill(process)
         assert run.overview()["status"] == "train: killed"
+    with run.lock(), run.verb("evaluate"):
+        pass
+    assert run.overview()["status"] == "train: killed"
     assert newest_unfinished(tmp_path) == run
 
 

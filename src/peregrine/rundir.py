@@ -20,6 +20,8 @@ from peregrine.errors import DamagedFile, Interrupted, PeregrineError, UsageErro
 from peregrine.recipe import Recipe, load_recipe, write_recipe
 from peregrine.signals import Terminated
 
+_WAY = ("train", "load", "run")  # the verbs that --resume goes on with
+
 
 class _Taken(UsageError):
     """Something is where a new run should go, perhaps since a moment ago."""
@@ -254,7 +256,7 @@ class RunDirectory:
             entry.update(seconds=round(time.monotonic() - start, 3), status=status)
             verbs = self.read()["verbs"]
             verbs[len(before)] = entry  # a verb inside this one may have come after it
-            after = f"{within}: running" if within else "done"
+            after = f"{within}: running" if within else _left_by(verbs)
             self.update(status=after if status == "done" else f"{name}: {status}", verbs=verbs)
 
         try:
@@ -295,6 +297,14 @@ class RunDirectory:
         raise UsageError(
             f"{self.path} has no trained model yet; go on with: peregrine train --resume --run {self.path}"
         )
+
+
+def _left_by(verbs: list[dict[str, Any]]) -> str:
+    """The status of a run after a verb that ended well: `--resume` finds a way that was left half done all the same."""
+    last = next((entry for entry in reversed(verbs) if entry["verb"] in _WAY), None)
+    if last is None or last["status"] == "done":
+        return "done"
+    return f"{last['verb']}: {last['status'].replace('running', 'killed')}"  # for nobody else holds the run
 
 
 def check_free(path: Path) -> None:

@@ -78,7 +78,8 @@ def test_a_target_that_no_threshold_reaches(tmp_path: Path, caplog: pytest.LogCa
     assert choose(target, validation, 0.9, wrong) is None
     assert "no threshold of confidence reaches an accuracy of 90.00% on validation" in caplog.text
     high = {"threshold": 1.0, "target_accuracy": 0.9, "chosen_on": "validation"}
-    assert judged(high, answer(validation), validation) is None, "none of the answers is kept"
+    nothing = {"coverage": 0.0, "accuracy": None, "accuracy_interval": None}
+    assert judged(high, answer(validation), validation) == {**high, **nothing}, "none of the answers is kept"
 
 
 def test_the_threshold_of_the_run_holds_for_all_that_is_judged(tmp_path: Path) -> None:

@@ -46,6 +46,11 @@ def photos(count: int) -> Dataset:
     return Dataset(pixels, labels, np.arange(count).astype(str), CLASSES)
 
 
+def test_one_image_says_nothing_of_others(runtime: Runtime) -> None:
+    part = photos(1)
+    assert robustness.measure_robustness(runtime, part, runtime.predict(part.images))["interval"] == [0, 1]
+
+
 def test_by_brightness_alone(runtime: Runtime) -> None:
     part = photos(60)
     plain = runtime.predict(part.images)

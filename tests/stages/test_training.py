@@ -16,7 +16,7 @@ from peregrine import host
 from peregrine.dataset import Splits
 from peregrine.engines.base import TrainingJob, TrainingResult
 from peregrine.engines.pytorch.engine import PyTorchEngine
-from peregrine.errors import CheckFailed, DataError, Interrupted
+from peregrine.errors import CheckFailed, DataError, Interrupted, UsageError
 from peregrine.files import read_json
 from peregrine.stages import training
 from peregrine.stages.preparing import in_class_order
@@ -120,6 +120,15 @@ def test_a_signal_after_the_last_step_is_heeded(
     train(data, run=path, resume=True)
     assert len(read_json(path / "results/training_history.json")) == 1
     assert read_json(path / "run.json")["status"] == "done"
+
+
+def test_what_is_not_trained_yet_is_not_gone_on_with_without_training(tmp_path: Path) -> None:
+    data, path = small_runs.splits(), tmp_path / "run"
+    begun(path, data)
+    with pytest.raises(UsageError, match=r"run is still to be trained; got --resume with --skip-training; leave out"):
+        training.ancestor_of_run(data, run=path, resume=True, skip_training=True)
+    ancestor = train(data, run=path, resume=True)
+    assert training.ancestor_of_run(data, run=path, resume=True, skip_training=True).id == ancestor.id
 
 
 def test_other_data_is_refused(tmp_path: Path) -> None:

@@ -93,8 +93,9 @@ def training_request(
     share = 1.0 if resume else parse_share(max_bad)  # was decided when the run began
     splits = catalog.load("stage", "load")(source, size=size, resize=chosen.input.resize, max_bad=share)
     request = {"splits": splits, "recipe": chosen, "run": run, "resume": resume, "time_budget": seconds}
-    # Without a recipe of its own, a budget chooses one.
-    return request if recipe or not seconds else {**request, "recipe": None, "changes": changes}
+    # Where nobody named a recipe, training chooses one by the budget, and fits it to the images' size.
+    by_default = not resume and not recipe and (seconds or source != "digits")
+    return {**request, "recipe": None, "changes": changes} if by_default else request
 
 
 def _may_be_begun() -> bool:

@@ -85,9 +85,14 @@ def _kept(evaluated: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def judged(reject: dict[str, Any] | None, answers: Probabilities, part: Dataset) -> dict[str, Any] | None:
-    """A chosen threshold with its coverage and accuracy on these answers; None where none of them is kept."""
-    found = judge_threshold(answers, part.labels, reject["threshold"]) if reject else None
-    return {**reject, **found} if reject and found else None
+    """A chosen threshold with its coverage and accuracy on these answers.
+
+    Where it keeps none of them the accuracy is None; the threshold holds for other images all the same.
+    """
+    if reject is None:
+        return None
+    nothing = {"coverage": 0.0, "accuracy": None, "accuracy_interval": None}
+    return {**reject, **(judge_threshold(answers, part.labels, reject["threshold"]) or nothing)}
 
 
 def threshold_of(target: Target) -> float | None:

@@ -50,7 +50,7 @@ def measure_robustness(runtime: Runtime, part: Dataset, plain: Probabilities) ->
     errors = wrong.mean(2)
     return {
         "mean_corruption_error": float(errors.mean()),
-        "interval": list(metrics.paired_interval(wrong.mean((0, 1)))),
+        "interval": np.clip(metrics.paired_interval(wrong.mean((0, 1))), 0, 1).tolist(),
         "clean_error": float((plain[chosen].argmax(1) != sample.labels).mean()),
         "images": len(sample),
         "settings": settings(images.shape[1]).name,

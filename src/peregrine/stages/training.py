@@ -86,7 +86,8 @@ def ancestor_of_run(
         directory = RunDirectory.open(run)
         with directory.lock():
             splits = in_class_order(splits, directory.read()["data"]["class_names"])  # another form may have another
-            return _train(directory, prepared(splits, directory.recipe()), resume=True, pictures=pictures)
+            splits = prepared(splits, directory.recipe())
+            return _train(directory, splits, resume=True, skip_training=skip_training, pictures=pictures)
     if recipe is None:
         recipes = [load_recipe(name) for name in (LADDER if time_budget else LADDER[:1])]
     else:
@@ -114,7 +115,7 @@ def ancestor_of_run(
     with directory.lock():
         if skip_training:
             directory.update(skipped=[TRAINING])
-        return _train(directory, splits, resume=False, pictures=pictures)
+        return _train(directory, splits, resume=False, skip_training=skip_training, pictures=pictures)
 
 
 def _scaled(growth: Growth, factor: float) -> list[list[float]]:
@@ -150,7 +151,7 @@ def _folder_of_worker(resumed: Path | None) -> Path:
     return folder
 
 
-def _train(run: RunDirectory, splits: Splits, resume: bool, pictures: bool) -> Artifact:
+def _train(run: RunDirectory, splits: Splits, *, resume: bool, skip_training: bool, pictures: bool) -> Artifact:
     recipe = run.recipe()
     if resume:
         trained = run.artifact_path(_engine(recipe).format).exists()
@@ -162,6 +163,10 @@ def _train(run: RunDirectory, splits: Splits, resume: bool, pictures: bool) -> A
     if TRAINING in run.read().get("skipped", []):  # by the command that began the run
         with run.verb("load"), log_file(run):
             return _take(run, engine, splits)
+    if skip_training:
+        raise UsageError(
+            f"{run.path} is still to be trained; got --resume with --skip-training; leave out what skips the training"
+        )
     live = LiveResults(run, recipe, pictures and not host.rank())
     with run.verb("train"), log_file(run), stop_request() as stop, live:
         job = TrainingJob(recipe, splits.train, splits.validation, run, resume, stop, live)

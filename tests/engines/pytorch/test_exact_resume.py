@@ -41,7 +41,9 @@ def numbers(result: TrainingResult) -> list[dict[str, Any]]:
 def run_with_stops(job: MakeJob, name: str, looks: list[int], changes: dict[str, Any]) -> TrainingResult:
     """Train, stopping and resuming once for each of `looks`."""
     for number, look in enumerate(looks):
-        with pytest.raises(Interrupted, match=r"stopped by SIGTERM: saved after step \d+ of 12; go on with: peregrine"):
+        with pytest.raises(
+            Interrupted, match=r"stopped by SIGTERM: saved after step \d+ of \d+; go on with: peregrine"
+        ):
             PyTorchEngine().train(job(name, changes, resume=number > 0, stop=StopAt(look)))
     return PyTorchEngine().train(job(name, changes, resume=bool(looks)))
 
@@ -84,6 +86,14 @@ def test_a_state_is_saved_within_an_epoch(job: MakeJob, monkeypatch: pytest.Monk
     monkeypatch.setattr(train, "SAVE_EVERY_S", 0.0)
     PyTorchEngine().train(job())
     assert saved == list(range(13))  # one before the first step, one after each, none twice
+
+
+def test_an_epoch_whose_validation_was_stopped_is_saved_after_it(job: MakeJob) -> None:
+    """Though no step was taken since the state before."""
+    folder = run_with_stops(job, "run", [4], {"epochs": 1}).checkpoint.parent / "resume"
+    saved = resume.newest(folder)
+    assert saved is not None
+    assert (saved.folder.name, saved.content["epoch"], saved.content["step"]) == ("000000004", 1, 0)
 
 
 def test_a_damaged_state_is_passed_over(job: MakeJob, caplog: pytest.LogCaptureFixture) -> None:

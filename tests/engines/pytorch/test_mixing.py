@@ -13,6 +13,7 @@ from peregrine.engines.pytorch.loss import batch_loss
 from peregrine.engines.pytorch.mixing import mix
 from peregrine.engines.pytorch.pipeline import Batch
 from peregrine.engines.pytorch.plan import Draws, plan_epoch
+from peregrine.engines.pytorch.steps import right_answers
 
 pytestmark = pytest.mark.torch
 SIDE = 16
@@ -84,3 +85,12 @@ def test_the_loss_of_mixed_images_is_that_of_mixed_targets() -> None:
     losses = F.cross_entropy(logits, targets, label_smoothing=0.1, reduction="none")
     batch = Batch(torch.zeros(8, 3, 1, 1), labels, (others, shares))
     torch.testing.assert_close(batch_loss(logits, batch, weights, 0.1), (losses * (targets @ weights)).mean())
+
+
+def test_of_a_mixed_image_the_larger_share_is_the_right_answer() -> None:
+    """As in TensorFlow."""
+    labels, others = torch.tensor([0, 1, 2]), torch.tensor([1, 0, 3])
+    batch = Batch(torch.zeros(3, 3, 1, 1), labels, (others, torch.tensor([0.9, 0.8, 0.3])))
+    assert right_answers(torch.eye(4)[[1, 0, 2]], batch) == 3
+    assert right_answers(torch.eye(4)[labels], batch) == 1
+    assert right_answers(torch.eye(4)[labels], Batch(batch.images, labels, None)) == 3

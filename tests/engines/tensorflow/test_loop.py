@@ -19,6 +19,7 @@ from peregrine.engines.tensorflow import engine, network, precision, train
 from peregrine.engines.tensorflow.checkpoint import load_model
 from peregrine.engines.tensorflow.engine import TensorFlowEngine
 from peregrine.engines.tensorflow.library import tf
+from peregrine.engines.tensorflow.models.base import Phase
 from peregrine.engines.tensorflow.steps import Steps, cross_entropy
 from peregrine.errors import DamagedFile, Interrupted, MachineError, TrainingDiverged
 from peregrine.schedule import Cosine, Linear, OneCycle, Step
@@ -140,6 +141,12 @@ def test_a_schedule_moves_the_learning_rate_of_each_step(
     assert rates[1:] == pytest.approx(expected)
     assert [row["learning_rate"] for row in result.history] == pytest.approx([expected[5], expected[11]])
     assert len(set(expected)) == expected_rates
+
+
+def test_the_rate_of_a_phase_is_told_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "phases", lambda recipe: (Phase(until=0.5), Phase(rate=0.1)))
+    rows = train_once(tmp_path / "run", epochs=2).history
+    assert [row["learning_rate"] for row in rows] == pytest.approx([0.01, 0.001])
 
 
 def test_a_plateau_lowers_the_rate_of_the_epochs_after_it(tmp_path: Path) -> None:

@@ -106,6 +106,27 @@ def test_the_cpu_cannot_be_split_any_more() -> None:
         strategy.choose(Strategy(devices="cpu:7"))
 
 
+def test_one_replica_on_several_devices() -> None:
+    with pytest.raises(
+        UsageError, match=r"none trains on one device; got strategy\.devices=cpu:2; use mirrored or auto"
+    ):
+        strategy.choose(Strategy(name="none", devices="cpu:2"))
+
+
+def test_the_cpu_alone_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [kind])
+    with pytest.raises(UsageError, match=r"^strategy\.devices=cpu:1 is for machines without a GPU; .*=-1$"):
+        strategy.choose(Strategy(devices="cpu:1"))
+
+
+def test_workers_take_the_devices_they_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": {"type": "worker", "index": 0}}))
+    for name in ("auto", "multiworker"):
+        with pytest.raises(UsageError, match=r"takes the devices of each machine; got strategy\.devices=gpu:1; leave"):
+            strategy.choose(Strategy(name=name, devices="gpu:1"))
+
+
 def test_workers_without_tf_config(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TF_CONFIG", raising=False)
     with pytest.raises(UsageError, match="strategy multiworker takes the machines from TF_CONFIG, which is not set"):

@@ -77,7 +77,16 @@ class Stepper:
             state.scaler.step(optimizer)
             optimizer.zero_grad()
         state.scaler.update()
-        return loss.detach(), (logits.argmax(1) == batch.labels).sum()
+        return loss.detach(), right_answers(logits, batch)
+
+
+def right_answers(logits: Tensor, batch: Batch) -> Tensor:
+    """How many name the class with the larger share of their image: int64, a scalar."""
+    labels = batch.labels
+    if batch.mixed is not None:
+        others, shares = batch.mixed
+        labels = torch.where(shares > 0.5, others, labels)
+    return (logits.argmax(1) == labels).sum()
 
 
 def _gradients(network: nn.Module) -> dict[str, npt.NDArray[np.float32]]:

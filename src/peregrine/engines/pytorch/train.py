@@ -94,7 +94,7 @@ class _Loop:
         self._stepper = Stepper(self.state, job.recipe, weights, self.batches.size, world)
         self._pulse = Pulse(world, LOOK_EVERY_S)
         self._record = describe(_settled(job.recipe, self.state), job.train.class_names)  # for the checkpoints
-        self._saved_at = -1 if saved is None else self.steps_done
+        self._saved_at = None if saved is None else self._place
         self._saved_time = self._looked_time = time.monotonic()
         self._looked = self.state.step
         self._watch.book("preparation", self.state.seconds)
@@ -103,6 +103,11 @@ class _Loop:
     def steps_done(self) -> int:
         """Over all epochs."""
         return self.state.epoch * self.batches.per_epoch + self.state.step
+
+    @property
+    def _place(self) -> tuple[int, int]:
+        """Before the validation of an epoch and after it, as many steps are done."""
+        return self.state.epoch, self.state.step
 
     def run(self) -> None:
         """Train the epochs that are left."""
@@ -268,10 +273,10 @@ class _Loop:
         )
 
     def _save(self) -> None:
-        """Write a resume state, unless there is one of this very step; the first rank alone."""
-        if self._saved_at != self.steps_done and self._world.is_first:
+        """Write a resume state, unless there is one of this very place; the first rank alone."""
+        if self._saved_at != self._place and self._world.is_first:
             save_state(self.state, self._folder, self.steps_done)
-        self._saved_at, self._saved_time = self.steps_done, time.monotonic()
+        self._saved_at, self._saved_time = self._place, time.monotonic()
         self._watch.book("saving", self.state.seconds)
 
 

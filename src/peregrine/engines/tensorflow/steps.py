@@ -129,9 +129,7 @@ class Steps:
         Returns:
             The mean loss and the number of right answers of each step, both float32 `(n,)`.
         """
-        losses, correct = self._graph(leg)(
-            block.images, block.labels, block.places, block.ids, epoch, first, rates * np.float32(leg.phase.rate)
-        )
+        losses, correct = self._graph(leg)(block.images, block.labels, block.places, block.ids, epoch, first, rates)
         return losses.numpy(), correct.numpy()
 
     def _graph(self, leg: Leg) -> Any:

@@ -20,15 +20,30 @@ def choose(settings: recipe.Strategy) -> Any:
     """The strategy that a recipe asks for, on this machine.
 
     Raises:
-        UsageError: logical devices are asked for after TensorFlow has started, or TF_CONFIG is missing.
+        UsageError: logical devices are asked for after TensorFlow has started, TF_CONFIG is missing, or the devices are
+            not for this strategy to choose.
         MissingDevice: there are fewer devices.
     """
     workers = _workers()  # first, because MultiWorkerMirroredStrategy has to start TensorFlow itself
     if settings.name == "multiworker" and not workers:
         raise UsageError("strategy multiworker takes the machines from TF_CONFIG, which is not set; set it on each")
     if settings.name == "multiworker" or (settings.name == "auto" and workers > 1):
+        if settings.devices != "auto":
+            raise UsageError(
+                f"strategy multiworker takes the devices of each machine; got strategy.devices={settings.devices}; "
+                "leave it out, and choose GPUs by CUDA_VISIBLE_DEVICES on each"
+            )
         return tf.distribute.MultiWorkerMirroredStrategy()
+    if settings.name == "none" and settings.devices not in ("auto", "cpu:1", "gpu:1"):
+        raise UsageError(
+            f"strategy none trains on one device; got strategy.devices={settings.devices}; use mirrored or auto"
+        )
     devices = _devices(settings.devices)
+    if settings.devices == "cpu:1" and tf.config.list_logical_devices("GPU"):  # which takes what nobody places
+        raise UsageError(
+            "strategy.devices=cpu:1 is for machines without a GPU; TensorFlow finds one; hide it from this command by "
+            "CUDA_VISIBLE_DEVICES=-1"
+        )
     if settings.name == "mirrored" or (settings.name == "auto" and len(devices) > 1):
         return tf.distribute.MirroredStrategy(devices)
     return tf.distribute.get_strategy()

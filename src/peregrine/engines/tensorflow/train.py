@@ -151,7 +151,7 @@ class _Loop:
     def _rate(self, step: int) -> float:
         """The learning rate of a step, counted over the whole run."""
         scheduled = self._recipe.optimizer.learning_rate * self._recipe.schedule.factor(step, self.total)
-        return self.position.history.learning_rate(scheduled)
+        return self.position.history.learning_rate(scheduled) * leg_of(self._legs, step).phase.rate
 
     # ---- between steps ------------------------------------------------------------------------------------------
 

@@ -37,7 +37,7 @@ def coverage(evaluation: Row, path: Path) -> None:
             axes.axhline(reject["target_accuracy"], color=NEUTRAL, linewidth=1, linestyle="--")
             text = f"target {percent(reject['target_accuracy'])}"
             axes.annotate(text, (0.01, reject["target_accuracy"]), (0, -11), textcoords="offset points", color=MUTED)
-        if reject and reject["threshold"]:
+        if reject and reject["threshold"] and reject["coverage"]:
             axes.plot(reject["coverage"], reject["accuracy"], "o", color=INK, markersize=7, zorder=5)
             text = f"confidence {percent(reject['threshold'])} or more"
             right = reject["coverage"] > 0.5
@@ -53,6 +53,8 @@ def coverage(evaluation: Row, path: Path) -> None:
 
 def _title(evaluation: Row, shares: metrics.Floats, accuracy: metrics.Floats) -> str:
     reject, everything = evaluation["reject"], percent(evaluation["accuracy"])
+    if reject and not reject["coverage"]:
+        return f"No answer has {percent(reject['threshold'])} confidence or more; of all {everything} are right"
     if reject and reject["threshold"]:
         return (
             f"Answers of {percent(reject['threshold'])} confidence or more: {percent(reject['coverage'])} of the "
