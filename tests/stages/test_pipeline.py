@@ -265,7 +265,8 @@ def copy(work: Path, run: RunDirectory, tmp_path: Path) -> Path:
 
 
 def test_an_export_that_predicts_something_else_is_refused(copy: Path) -> None:
-    ordered = peregrine.load_dataset("digits").test.ordered_fingerprint
+    size = RunDirectory.open(copy).recipe().input.size
+    ordered = peregrine.load_dataset("digits", size=size).test.ordered_fingerprint
     (answers,) = (copy / "cache").glob(f"answers-*-{ordered[:12]}.npz")
     with np.load(answers) as saved:
         probabilities = saved["probabilities"]
