@@ -109,6 +109,15 @@ def test_no_speed_up_is_told_where_none_was_measured() -> None:
     assert choice.why.endswith("; no measured difference to onnx-int8@openvino")
 
 
+def test_what_is_not_proved_and_faster_is_not_passed_over_in_silence() -> None:
+    unsure = entry("onnx-int8@openvino", 4120, refused="parity is inconclusive")
+    assert pick([ORT, unsure]).why == "the highest throughput of what can be relied on: 1,000 images/s"
+    limited = pick([ORT, unsure], Limits(max_size_mb=40))
+    assert limited.why == "the highest throughput of what can be relied on within the limits: 1,000 images/s"
+    slow = entry("onnx-int8@openvino", 800, refused="parity is inconclusive")
+    assert pick([ORT, slow]).why == "the highest throughput: 1,000 images/s"
+
+
 def test_limits_rule_out_and_say_by_how_much() -> None:
     fat = entry("onnx-int8@openvino", 4120, size=44_719_908, latency=0.75)
     choice = pick([ORT, fat, TORCH], Limits(max_latency_ms=0.5, max_size_mb=40))

@@ -294,6 +294,8 @@ def _why(
     winner: Entry, first: Entry, entries: Sequence[Entry], objective: Objective, limits: Limits, benchmark: Row
 ) -> str:
     within = " within the limits" if limits.any else ""
+    if any(_is_ahead(entry, winner, objective) for entry in entries if entry.refused):
+        within = f" of what can be relied on{within}"
     value = objective.tell(_row(winner)[objective.metric])
     why = f"{objective.best}{within}: {value}"
     if winner != first:
@@ -305,6 +307,12 @@ def _why(
             f"{objective.tell(_row(first)[objective.metric])}), and {better}"
         )
     return why + _against_baseline(winner, entries, objective, benchmark)
+
+
+def _is_ahead(entry: Entry, winner: Entry, objective: Objective) -> bool:
+    """Whether a refused one, which may not have been measured, would have been better than the winner."""
+    found, best = (entry.row or {}).get(objective.metric), _row(winner)[objective.metric]
+    return found is not None and (found > best if objective.highest else found < best)
 
 
 def _against_baseline(winner: Entry, entries: Sequence[Entry], objective: Objective, benchmark: Row) -> str:
