@@ -141,6 +141,14 @@ def test_line_ends_of_old_spreadsheets(tmp_path: Path) -> None:
     assert exclusions.read(table).ids == {"digits/0"}
 
 
+def test_classes_that_a_spreadsheet_took_for_numbers(tmp_path: Path) -> None:
+    folder = making.split_photos(tmp_path / "d", classes=("00000", "00014"))
+    table = tmp_path / "findings.csv"
+    table.write_text("id,exclude,split,label\ntrain/00000/0.png,yes,train,0\ntrain/00014/0.png,yes,train,14\n")
+    exclude(folder, str(table))
+    assert len(sources.load_dataset(folder).train) == 8
+
+
 def test_a_class_is_not_excluded_as_a_whole(tmp_path: Path) -> None:
     folder = making.split_photos(tmp_path / "d")
     table = tmp_path / "findings.csv"

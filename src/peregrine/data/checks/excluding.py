@@ -32,7 +32,7 @@ def exclude(source: str | Path, file: str) -> None:
     if unknown == marked.ids:
         raise UsageError(f"the file was made of this data; {file} names no image of {source}; check the data again")
     known = marked.members.keys() & members.keys()
-    others = [id for id in known if marked.members[id] != members[id]]
+    others = [id for id in known if _place(marked.members[id]) != _place(members[id])]
     if len(others) > len(known) / 2:
         first = min(others)
         told, there = (" ".join(found[first]) for found in (marked.members, members))
@@ -48,6 +48,12 @@ def exclude(source: str | Path, file: str) -> None:
             f"every class keeps an image in every split; {file} leaves none of {class_name!r} in {split}; mark fewer"
         )
     exclusions.remember(name, exclusions.Exclusions(before | (marked.ids - unknown), marked.file))
+
+
+def _place(member: tuple[str, str]) -> tuple[str, str]:
+    """Split and class as they can be compared: spreadsheets make 7 of a class 00007."""
+    split, class_name = member
+    return split, class_name.lstrip("0")
 
 
 def _members(source: str | Path) -> dict[str, tuple[str, str]]:
